@@ -1,0 +1,51 @@
+# Everything starts here: `make demo` and `make test` need Debian's python3 (3.11 or later), python3-venv, make and git.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+SYSTEM := sh scripts/system-packages.sh
+
+.PHONY: demo test check lint types imports bench clean lock
+demo: $(VENV)/run.stamp
+	@$(SYSTEM) demo
+	$(BIN)/kakoi demo
+
+test: $(VENV)/dev.stamp
+	@$(SYSTEM) test
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+check: lint types imports test
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/dev.stamp
+	$(BIN)/mypy
+
+imports: $(VENV)/dev.stamp
+	$(BIN)/lint-imports --no-logo --no-cache
+
+bench: $(VENV)/dev.stamp
+	@$(SYSTEM) demo
+	$(BIN)/python -m bench
+
+lock:
+	sh scripts/lock.sh
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or later is needed; hint: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "error: no venv module; hint: apt-get install python3-venv"; exit 1; }
+
+# dev.lock contains run.lock (a test compares them), so an environment for tests also runs the demo.
+$(VENV)/dev.stamp: requirements/dev.lock pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
+	@touch $@ $(VENV)/run.stamp
+
+$(VENV)/run.stamp: requirements/run.lock pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/run.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build demo-out test-out .mypy_cache .ruff_cache

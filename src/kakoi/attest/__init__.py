@@ -1,0 +1,1 @@
+"""Judging evidence: parse, verify, appraise, one folder per kind of hardware. Pure; owner's trusted base."""

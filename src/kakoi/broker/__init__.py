@@ -1,0 +1,1 @@
+"""The data owner's own program: decides, keeps keys and ledger, makes outbound requests only."""

@@ -1,0 +1,1 @@
+"""What parties agree to: objects, signatures, approvals. Pure; in every trusted base."""

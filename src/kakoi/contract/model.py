@@ -1,0 +1,352 @@
+"""The signed objects of DESIGN §3: party card, data set manifest, analysis, contract, approval, withdrawal.
+
+Everything is a ``Record``: canonical JSON with a ``kind``, inside a DSSE envelope, named by the SHA-256 of its
+payload. ``docs/formats/objects.md`` is the human description; a test keeps both in step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from kakoi.attest.policy import AttestationPolicy
+from kakoi.core.crypto import ED25519_PUBLIC, MLDSA65_PUBLIC, SEALING_PUBLIC, VerifyingKey
+from kakoi.core.errors import Malformed
+from kakoi.core.records import Decimal, Digest, Limit, Name, PartyRef, Prose, Record, Seconds, Title
+
+Role = Literal["owner", "analyst", "code-owner", "auditor"]
+ColumnType = Literal["integer", "number", "string", "boolean", "date", "datetime"]
+
+
+def each_once(names: Sequence[str], what: str) -> None:
+    """Raise Malformed if a name is repeated."""
+    if len(set(names)) != len(names):
+        raise Malformed("record.repeated", f"expected each {what} once, got a repetition")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person(Record):
+    """A person's passkey (WebAuthn credential). Unused while ``approvals_required`` is 0."""
+
+    name: Title
+    credential_id: Annotated[bytes, Limit(least=16, most=1023)]
+    public_key: Annotated[bytes, Limit(least=32, most=1024)]
+    """COSE_Key bytes (RFC 9052)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartyCard(Record):
+    """A party's public keys and people. Signed by itself; its id is the party's id."""
+
+    KIND: ClassVar[str] = "kakoi/party-card/v1"
+    MAX_BYTES: ClassVar[int] = 64 * 1024
+
+    name: Title
+    ed25519: Annotated[bytes, Limit(least=ED25519_PUBLIC, most=ED25519_PUBLIC)]
+    mldsa65: Annotated[bytes, Limit(least=MLDSA65_PUBLIC, most=MLDSA65_PUBLIC)]
+    sealing: Annotated[bytes, Limit(least=SEALING_PUBLIC, most=SEALING_PUBLIC)]
+    people: Annotated[tuple[Person, ...], Limit(most=64)]
+    approvals_required: Annotated[int, Limit(most=64)]
+    relying_party: Annotated[str, Limit(most=253)]
+    """WebAuthn RP id of the party's console; empty while nobody has a passkey."""
+    created: Seconds
+
+    @property
+    def verifying_key(self) -> VerifyingKey:
+        """The hybrid signature key."""
+        return VerifyingKey(ed25519=self.ed25519, mldsa65=self.mldsa65)
+
+    def check(self) -> None:
+        """No more approvals can be required than there are people."""
+        if self.approvals_required > len(self.people):
+            raise Malformed("card.approvals", "expected at most as many required approvals as people")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Code(Record):
+    """One allowed value of a column, with its meaning."""
+
+    value: Annotated[str, Limit(least=1, most=80)]
+    label: Annotated[str, Limit(most=200)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column(Record):
+    """A declared column. Cells are converted by this and by nothing else."""
+
+    name: Name
+    type: ColumnType
+    unit: Annotated[str, Limit(most=40)]
+    """UCUM; empty for dimensionless."""
+    codes: Annotated[tuple[Code, ...], Limit(most=4096)]
+    missing: Annotated[tuple[Annotated[str, Limit(most=80)], ...], Limit(most=16, unique=True)]
+    """Texts that mean missing; the empty cell only if listed."""
+    minimum: Decimal | None
+    maximum: Decimal | None
+    identifier: Literal["no", "direct", "join-key"]
+    description: Annotated[str, Limit(most=400)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedFile(Record):
+    """One file of ciphertext (docs/formats/sealed-dataset.md)."""
+
+    name: Name
+    blob: Digest
+    """SHA-256 of the whole ciphertext: where storage keeps it."""
+    size: Annotated[int, Limit(least=1, most=2**44)]
+    """Bytes of ciphertext."""
+    segment_digests: Annotated[bytes, Limit(least=32, most=32 * 16384)]
+    """SHA-256 of each ciphertext segment, concatenated."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetManifest(Record):
+    """One owner's part of a logical table, as sealed. Signed by the owner."""
+
+    KIND: ClassVar[str] = "kakoi/dataset-manifest/v1"
+    MAX_BYTES: ClassVar[int] = 4 * 1024 * 1024
+
+    owner: PartyRef
+    dataset: Annotated[str, Limit(least=32, most=32, pattern=r"[0-9a-f]{32}\Z")]
+    """Random id that stays the same across versions."""
+    version: Annotated[int, Limit(least=1, most=2**31)]
+    table: Name
+    title: Title
+    person_column: Name | None
+    """Column that names a person where rows are events; None where each row is one person."""
+    columns: Annotated[tuple[Column, ...], Limit(least=1, most=2000)]
+    rows: Annotated[int, Limit(most=2**40)] | None
+    """Only if the owner wants the count to be known."""
+    format: Literal["tink-aes256-gcm-hkdf-1mb/parquet"]
+    key_commitment: Annotated[bytes, Limit(least=32, most=32)]
+    files: Annotated[tuple[SealedFile, ...], Limit(least=1, most=256)]
+    created: Seconds
+
+    def check(self) -> None:
+        """Columns and files appear once."""
+        each_once([c.name for c in self.columns], "column")
+        each_once([f.name for f in self.files], "file")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableUse(Record):
+    """Which columns of which logical table an analysis may read."""
+
+    table: Name
+    columns: Annotated[tuple[Name, ...], Limit(least=1, most=2000, unique=True)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter(Record):
+    """A value the analyst may choose at run time, within limits."""
+
+    name: Name
+    type: Literal["integer", "number", "string"]
+    minimum: Decimal | None
+    maximum: Decimal | None
+    choices: Annotated[tuple[Annotated[str, Limit(most=80)], ...], Limit(most=256, unique=True)]
+    """For strings: the only accepted values. At least one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputColumn(Record):
+    """A column of a table output. ``group`` labels a cell, ``count`` is the cell's number of people, ``value`` is computed from them."""
+
+    name: Name
+    role: Literal["group", "count", "value"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output(Record):
+    """One thing an analysis may produce.
+
+    ``table``: rows of cells, each with exactly one ``count`` column that the gate judges.
+    ``statistics``: named numbers computed from one group of people whose size the engine states as ``basis``;
+    the basis is for the gate and does not leave.
+    """
+
+    name: Name
+    shape: Literal["table", "statistics"]
+    columns: Annotated[tuple[OutputColumn, ...], Limit(least=1, most=256)]
+    """Of a table: its columns. Of statistics: the names of the numbers, all ``value``."""
+    parameters: Annotated[int, Limit(most=100000)]
+    """Statistics: how many model parameters were fitted. Tables: 0."""
+    max_rows: Annotated[int, Limit(least=1, most=100000)]
+
+    def check(self) -> None:
+        """A table has one count; statistics have values only."""
+        each_once([c.name for c in self.columns], "output column")
+        counts = sum(1 for c in self.columns if c.role == "count")
+        if self.shape == "table" and counts != 1:
+            raise Malformed("output.count", "expected exactly one count column in a table output")
+        if self.shape == "statistics" and any(c.role != "value" for c in self.columns):
+            raise Malformed("output.statistics", "expected only value columns in a statistics output")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analysis(Record):
+    """Code, what it reads, what it may be told, what it may produce. Signed by its author."""
+
+    KIND: ClassVar[str] = "kakoi/analysis/v1"
+    MAX_BYTES: ClassVar[int] = 1024 * 1024
+
+    author: PartyRef
+    name: Name
+    title: Title
+    engine: Literal["sql", "python"]
+    source: Annotated[str, Limit(least=1, most=256 * 1024)]
+    reads: Annotated[tuple[TableUse, ...], Limit(least=1, most=64)]
+    parameters: Annotated[tuple[Parameter, ...], Limit(most=64)]
+    outputs: Annotated[tuple[Output, ...], Limit(least=1, most=64)]
+
+    def check(self) -> None:
+        """Tables, parameters and outputs appear once; SQL has one table output."""
+        each_once([use.table for use in self.reads], "table")
+        each_once([p.name for p in self.parameters], "parameter")
+        each_once([o.name for o in self.outputs], "output")
+        if self.engine == "sql" and (len(self.outputs) != 1 or self.outputs[0].shape != "table"):
+            raise Malformed("analysis.outputs", "expected one table output for an SQL analysis")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DisclosureRules(Record):
+    """One owner's rules for what may leave. Where owners differ the strictest wins.
+
+    Defaults are DataSHIELD's (nfilter.tab 3, nfilter.subset 3, nfilter.glm 0.33); ``sdk`` fills them in.
+    """
+
+    minimum_cell: Annotated[int, Limit(least=1, most=10**6)]
+    """Fewest rows behind a released cell."""
+    minimum_contributors: Annotated[int, Limit(least=1, most=10**6)]
+    """Fewest different people behind a released cell or statistic."""
+    parameters_per_person: Decimal
+    """Most fitted parameters as a share of the people they are fitted on."""
+    max_digits: Annotated[int, Limit(least=1, most=15)]
+    """Significant digits of a released number."""
+    max_output_bytes: Annotated[int, Limit(least=1, most=64 * 1024 * 1024)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContractParty(Record):
+    """A party and what it is in this contract."""
+
+    party: PartyRef
+    roles: Annotated[tuple[Role, ...], Limit(least=1, most=4, unique=True)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContractData(Record):
+    """A data set that takes part, under its owner's rules."""
+
+    manifest: Digest
+    owner: PartyRef
+    rules: DisclosureRules
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContractAnalysis(Record):
+    """An analysis that may run, and how often in all."""
+
+    analysis: Digest
+    max_runs: Annotated[int, Limit(least=1, most=100000)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits(Record):
+    """Caps of one run, enforced by the enclave."""
+
+    wall_seconds: Annotated[int, Limit(least=1, most=7 * 86400)]
+    memory_megabytes: Annotated[int, Limit(least=64, most=2**22)]
+    lease_seconds: Annotated[int, Limit(least=10, most=3600)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogKey(Record):
+    """The transparency log that passports go to: C2SP origin and Ed25519 key."""
+
+    origin: Annotated[str, Limit(least=1, most=120, pattern=r"[^\s+]+\Z")]
+    ed25519: Annotated[bytes, Limit(least=ED25519_PUBLIC, most=ED25519_PUBLIC)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contract(Record):
+    """Everything the parties agree to. In force once every party's approval of its id exists."""
+
+    KIND: ClassVar[str] = "kakoi/contract/v1"
+    MAX_BYTES: ClassVar[int] = 1024 * 1024
+
+    title: Title
+    purpose: Prose
+    version: Annotated[int, Limit(least=1, most=2**31)]
+    supersedes: Digest | None
+    drafter: PartyRef
+    parties: Annotated[tuple[ContractParty, ...], Limit(least=2, most=64)]
+    data: Annotated[tuple[ContractData, ...], Limit(least=1, most=256)]
+    analyses: Annotated[tuple[ContractAnalysis, ...], Limit(least=1, most=256)]
+    recipients: Annotated[tuple[PartyRef, ...], Limit(least=1, most=64, unique=True)]
+    platforms: AttestationPolicy
+    accepted_weaknesses: Annotated[tuple[Annotated[str, Limit(least=1, most=80)], ...], Limit(most=32, unique=True)]
+    """Missing isolation layers that all parties accept by name (docs/formats/objects.md)."""
+    limits: Limits
+    log: LogKey
+    not_before: Seconds
+    expires: Seconds
+
+    def check(self) -> None:
+        """Owners, recipients and drafter are parties; dates are in order."""
+        ids = [p.party for p in self.parties]
+        each_once(ids, "party")
+        each_once([d.manifest for d in self.data], "data set")
+        each_once([a.analysis for a in self.analyses], "analysis")
+        owners = {p.party for p in self.parties if "owner" in p.roles}
+        for entry in self.data:
+            if entry.owner not in owners:
+                raise Malformed("contract.owner", "expected every data set's owner to be a party with role owner")
+        if not {*self.recipients, self.drafter} <= set(ids):
+            raise Malformed("contract.parties", "expected recipients and drafter to be parties of the contract")
+        if self.not_before >= self.expires:
+            raise Malformed("contract.dates", "expected not_before to lie before expires")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assertion(Record):
+    """A WebAuthn assertion over the contract id."""
+
+    credential_id: Annotated[bytes, Limit(least=16, most=1023)]
+    authenticator_data: Annotated[bytes, Limit(least=37, most=1024)]
+    client_data: Annotated[bytes, Limit(least=1, most=4096)]
+    signature: Annotated[bytes, Limit(least=32, most=1024)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval(Record):
+    """One party's yes to one contract."""
+
+    KIND: ClassVar[str] = "kakoi/approval/v1"
+    MAX_BYTES: ClassVar[int] = 512 * 1024
+
+    contract: Digest
+    party: PartyRef
+    assertions: Annotated[tuple[Assertion, ...], Limit(most=64)]
+    approved_at: Seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Withdrawal(Record):
+    """An owner takes back a contract, or one data set from every contract."""
+
+    KIND: ClassVar[str] = "kakoi/withdrawal/v1"
+    MAX_BYTES: ClassVar[int] = 16 * 1024
+
+    party: PartyRef
+    contract: Digest | None
+    dataset: Digest | None
+    reason: Prose
+    withdrawn_at: Seconds
+
+    def check(self) -> None:
+        """Exactly one thing is withdrawn."""
+        if (self.contract is None) == (self.dataset is None):
+            raise Malformed("withdrawal.object", "expected either a contract or a data set")

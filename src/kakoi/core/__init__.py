@@ -1,0 +1,1 @@
+"""Errors, identifiers, encodings and cryptography: the ground of every trusted base. Pure: no I/O, no clock."""

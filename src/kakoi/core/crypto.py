@@ -1,0 +1,238 @@
+"""Every cryptographic primitive Kakoi uses, and the only module that names them.
+
+Signatures are hybrid: Ed25519 (RFC 8032) **and** ML-DSA-65 (FIPS 204); both must verify, so a
+forgery needs a break of both. Sealing is HPKE (RFC 9180) base mode with the hybrid KEM
+MLKEM768-X25519 (draft-connolly-cfrg-xwing-kem), HKDF-SHA256 and AES-256-GCM: recorded ciphertext stays
+closed to a later quantum computer.
+
+Randomness is an argument here too: key generation takes it from the operating system through the
+library, because its interface offers no other way; callers that must be repeatable pass seeds.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey, MLDSA65PublicKey
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hpke import (
+    AEAD,
+    KDF,
+    KEM,
+    MLKEM768X25519PrivateKey,
+    MLKEM768X25519PublicKey,
+    Suite,
+)
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+from kakoi.core.encoding import framed, sha256
+from kakoi.core.errors import Malformed, Refused, cannot_open
+
+ED25519_PUBLIC: Final = 32
+MLDSA65_PUBLIC: Final = 1952
+MLKEM768_PUBLIC: Final = 1184
+SEALING_PUBLIC: Final = MLKEM768_PUBLIC + 32
+_SEED: Final = 32
+SIGNING_SECRET: Final = 2 * _SEED
+SEALING_SECRET: Final = 64 + 32
+_SUITE: Final = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
+_SIGN_CONTEXT: Final = b"kakoi/sig/v1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signature:
+    """One hybrid signature: both halves are over the same message, and both are required."""
+
+    ed25519: bytes
+    mldsa65: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyingKey:
+    """A pair of public keys: 32 bytes of Ed25519 and 1952 bytes of ML-DSA-65."""
+
+    ed25519: bytes
+    mldsa65: bytes
+
+    @property
+    def ed25519_keyid(self) -> str:
+        """SHA-256 of the Ed25519 public key, hex; names that half in an envelope."""
+        return sha256(b"kakoi/keyid/ed25519", self.ed25519).hex()
+
+    @property
+    def mldsa65_keyid(self) -> str:
+        """SHA-256 of the ML-DSA-65 public key, hex; names that half in an envelope."""
+        return sha256(b"kakoi/keyid/mldsa65", self.mldsa65).hex()
+
+    def verify(self, message: bytes, signature: Signature) -> None:
+        """Raise Refused unless both halves of ``signature`` are this key's over ``message``."""
+        try:
+            Ed25519PublicKey.from_public_bytes(self.ed25519).verify(signature.ed25519, message)
+            MLDSA65PublicKey.from_public_bytes(self.mldsa65).verify(signature.mldsa65, message, _SIGN_CONTEXT)
+        except (InvalidSignature, ValueError):
+            raise Refused(
+                "signature.invalid",
+                "expected a valid Ed25519 and a valid ML-DSA-65 signature, got at least one that does not verify",
+                hint="the object was changed after signing, or signed by somebody else",
+            ) from None
+
+
+class Signer(Protocol):
+    """Whoever holds a signing key: a file, an HSM, a cloud KMS."""
+
+    @property
+    def verifying_key(self) -> VerifyingKey:
+        """The public half."""
+        ...
+
+    def sign(self, message: bytes) -> Signature:
+        """A hybrid signature over ``message``."""
+        ...
+
+
+class Opener(Protocol):
+    """Whoever holds a sealing key."""
+
+    @property
+    def sealing_public(self) -> bytes:
+        """The public half, 1216 bytes."""
+        ...
+
+    def open(self, sealed: bytes, *, info: bytes) -> bytes:
+        """Plaintext of an HPKE ciphertext; raises the opaque ``crypto.cannot-open``."""
+        ...
+
+
+class SigningKey:
+    """A hybrid signing key in memory, made from 64 secret bytes (two seeds)."""
+
+    __slots__ = ("_ed25519", "_mldsa65", "verifying_key")
+
+    def __init__(self, secret: bytes) -> None:
+        if len(secret) != SIGNING_SECRET:
+            raise Malformed("crypto.key-length", f"expected {SIGNING_SECRET} secret bytes, got {len(secret)}")
+        self._ed25519 = Ed25519PrivateKey.from_private_bytes(secret[:_SEED])
+        self._mldsa65 = MLDSA65PrivateKey.from_seed_bytes(secret[_SEED:])
+        self.verifying_key = VerifyingKey(
+            ed25519=self._ed25519.public_key().public_bytes_raw(),
+            mldsa65=self._mldsa65.public_key().public_bytes_raw(),
+        )
+
+    def sign(self, message: bytes) -> Signature:
+        """A hybrid signature over ``message``."""
+        return Signature(ed25519=self._ed25519.sign(message), mldsa65=self._mldsa65.sign(message, _SIGN_CONTEXT))
+
+
+class SealingKey:
+    """An HPKE private key in memory, made from 96 secret bytes (ML-KEM seed, X25519 scalar)."""
+
+    __slots__ = ("_key", "sealing_public")
+
+    def __init__(self, secret: bytes) -> None:
+        if len(secret) != SEALING_SECRET:
+            raise Malformed("crypto.key-length", f"expected {SEALING_SECRET} secret bytes, got {len(secret)}")
+        mlkem = MLKEM768PrivateKey.from_seed_bytes(secret[:64])
+        x25519 = X25519PrivateKey.from_private_bytes(secret[64:])
+        self._key = MLKEM768X25519PrivateKey(mlkem, x25519)
+        self.sealing_public = mlkem.public_key().public_bytes_raw() + x25519.public_key().public_bytes_raw()
+
+    def open(self, sealed: bytes, *, info: bytes) -> bytes:
+        """Plaintext of ``sealed``; raises the opaque ``crypto.cannot-open``."""
+        try:
+            return _SUITE.decrypt(sealed, self._key, info)
+        except (InvalidTag, ValueError):
+            raise cannot_open() from None
+
+
+def seal(plaintext: bytes, sealing_public: bytes, *, info: bytes) -> bytes:
+    """HPKE ciphertext of ``plaintext`` for the holder of ``sealing_public`` (1216 bytes).
+
+    ``info`` enters the key schedule (RFC 9180 §5.1): opening needs the same bytes, so whatever the
+    ciphertext must be bound to (run, contract, data set, session) goes there.
+    Raises Malformed for a bad public key.
+    """
+    if len(sealing_public) != SEALING_PUBLIC:
+        raise Malformed("crypto.key-length", f"expected a sealing key of {SEALING_PUBLIC} bytes")
+    try:
+        key = MLKEM768X25519PublicKey(
+            MLKEM768PublicKey.from_public_bytes(sealing_public[:MLKEM768_PUBLIC]),
+            X25519PublicKey.from_public_bytes(sealing_public[MLKEM768_PUBLIC:]),
+        )
+        return _SUITE.encrypt(plaintext, key, info)
+    except ValueError:
+        raise Malformed("crypto.public-key", "expected a valid MLKEM768-X25519 public key") from None
+
+
+def aead_encrypt(key: bytes, nonce: bytes, plaintext: bytes, aad: bytes) -> bytes:
+    """AES-GCM (SP 800-38D): ciphertext and 16-byte tag. The caller never repeats a nonce under a key."""
+    return AESGCM(key).encrypt(nonce, plaintext, aad)
+
+
+def aead_decrypt(key: bytes, nonce: bytes, ciphertext: bytes, aad: bytes) -> bytes:
+    """Plaintext of AES-GCM; raises the opaque ``crypto.cannot-open``."""
+    try:
+        return AESGCM(key).decrypt(nonce, ciphertext, aad)
+    except (InvalidTag, ValueError):
+        raise cannot_open() from None
+
+
+def hkdf_sha256(secret: bytes, *, salt: bytes, info: bytes, length: int) -> bytes:
+    """HKDF-SHA256 (RFC 5869): ``length`` bytes."""
+    return HKDF(algorithm=hashes.SHA256(), length=length, salt=salt, info=info).derive(secret)
+
+
+def scrypt(passphrase: bytes, *, salt: bytes, n: int, r: int, p: int, length: int = 32) -> bytes:
+    """scrypt (RFC 7914)."""
+    return Scrypt(salt=salt, length=length, n=n, r=r, p=p).derive(passphrase)
+
+
+def same(a: bytes, b: bytes, *, code: str, message: str, hint: str = "") -> None:
+    """Raise Refused unless ``a`` equals ``b``, comparing in constant time."""
+    if not hmac.compare_digest(a, b):
+        raise Refused(code, message, hint=hint)
+
+
+def key_commitment(data_key: bytes, *, context: bytes) -> bytes:
+    """A 32-byte commitment to a data key (HKDF-SHA256 under its own label).
+
+    AES-GCM does not commit to its key; a receiver that checks this value cannot be made to decrypt one
+    ciphertext under two keys.
+    """
+    return hkdf_sha256(data_key, salt=b"kakoi/key-commitment/v1", info=context, length=32)
+
+
+def session_binding(*parts: bytes) -> bytes:
+    """64 bytes of report data over ``parts``: SHA-512 of a tagged, framed list (never ambiguous)."""
+    digest = hashes.Hash(hashes.SHA512())
+    digest.update(framed(b"kakoi/report-data/v1", *parts))
+    return digest.finalize()
+
+
+def ed25519_verify(public: bytes, message: bytes, signature: bytes) -> None:
+    """Plain Ed25519, for formats that are not ours (C2SP signed notes). Raises Refused."""
+    try:
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
+    except (InvalidSignature, ValueError):
+        raise Refused("signature.invalid", "expected a valid Ed25519 signature, got another") from None
+
+
+def ed25519_sign(secret: bytes, message: bytes) -> bytes:
+    """Plain Ed25519 with a 32-byte seed."""
+    return Ed25519PrivateKey.from_private_bytes(secret).sign(message)
+
+
+def ed25519_public(secret: bytes) -> bytes:
+    """Public key of a 32-byte Ed25519 seed."""
+    return (
+        Ed25519PrivateKey.from_private_bytes(secret)
+        .public_key()
+        .public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+    )

@@ -1,0 +1,1 @@
+"""The sealed data set format: seal, open, read. Pure; streams are arguments."""

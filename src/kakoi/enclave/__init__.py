@@ -1,0 +1,1 @@
+"""Keeper, sandbox, engines, gate: what runs inside the TEE."""

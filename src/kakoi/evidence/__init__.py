@@ -1,0 +1,1 @@
+"""Asking the hardware for evidence, one module per platform. Inside the TEE."""

@@ -1,0 +1,1 @@
+"""Delivery, storage and log server. Trusted for availability only."""

@@ -1,0 +1,1 @@
+"""Fakes and fault backends. Shipped for tests, never in an image."""

@@ -1,0 +1,1 @@
+"""Transparency log: Merkle tree, checkpoints, proofs. Pure."""

@@ -1,0 +1,1 @@
+"""Messages and the conversation of one run, as state machines without I/O. Pure."""
