@@ -184,6 +184,31 @@ def aead_decrypt(key: bytes, nonce: bytes, ciphertext: bytes, aad: bytes) -> byt
         raise cannot_open() from None
 
 
+class AeadKey:
+    """An AES-256-GCM key that is used for many messages (SP 800-38D). No nonce twice under one key.
+
+    The library's ``decrypt_into`` is not used: it leaves what it decrypted in the buffer when the tag is wrong.
+    """
+
+    __slots__ = ("_cipher",)
+
+    def __init__(self, key: bytes) -> None:
+        if len(key) != 32:
+            raise Malformed("crypto.key-length", f"expected a key of 32 bytes, got {len(key)}")
+        self._cipher = AESGCM(key)
+
+    def encrypt(self, nonce: bytes, plaintext: bytes | bytearray | memoryview, aad: bytes) -> bytes:
+        """Ciphertext and 16-byte tag."""
+        return self._cipher.encrypt(nonce, plaintext, aad)
+
+    def decrypt(self, nonce: bytes, ciphertext: bytes | bytearray | memoryview, aad: bytes) -> bytes:
+        """Plaintext; raises the opaque ``crypto.cannot-open``."""
+        try:
+            return self._cipher.decrypt(nonce, ciphertext, aad)
+        except (InvalidTag, ValueError):
+            raise cannot_open() from None
+
+
 def hkdf_sha256(secret: bytes, *, salt: bytes, info: bytes, length: int) -> bytes:
     """HKDF-SHA256 (RFC 5869): ``length`` bytes."""
     return HKDF(algorithm=hashes.SHA256(), length=length, salt=salt, info=info).derive(secret)
