@@ -1,0 +1,71 @@
+"""Signing objects, and opening signed ones. What comes out of here was verified; nothing else can make it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+from kakoi.contract.model import PartyCard
+from kakoi.core import dsse
+from kakoi.core.crypto import Signer
+from kakoi.core.errors import Refused
+from kakoi.core.ids import ObjectId, PartyId
+from kakoi.core.records import Record
+
+T = TypeVar("T", bound=Record)
+_EARNED: Final = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Signed(Generic[T]):
+    """A record whose signature was verified. Only ``open_card`` and ``open_signed`` make one.
+
+    ``id`` is the SHA-256 of the payload, ``envelope`` the exact bytes that were signed.
+    """
+
+    record: T
+    id: ObjectId
+    envelope: dsse.Envelope
+    earned: object = None
+
+    def __post_init__(self) -> None:
+        if self.earned is not _EARNED:
+            raise TypeError("Signed is made by open_card and open_signed only")
+
+
+def seal(record: Record, signer: Signer) -> dsse.Envelope:
+    """A record in its envelope. The record passes its own decoder first, so nobody signs what others would refuse."""
+    payload = record.encode()
+    type(record).decode(payload)
+    return dsse.sign(payload, signer)
+
+
+def open_card(envelope: dsse.Envelope) -> Signed[PartyCard]:
+    """A party card that its own keys signed. Whose keys they are, people compare by the id.
+
+    Raises Malformed or Refused.
+    """
+    card = PartyCard.decode(envelope.payload)
+    dsse.verify(envelope, card.verifying_key)
+    return Signed(card, envelope.payload_id, envelope, _EARNED)
+
+
+def open_signed(cls: type[T], envelope: dsse.Envelope, card: Signed[PartyCard]) -> Signed[T]:
+    """A record of class ``cls`` signed by the party of ``card``. Raises Malformed or Refused."""
+    payload = dsse.verify(envelope, card.record.verifying_key)
+    return Signed(cls.decode(payload), envelope.payload_id, envelope, _EARNED)
+
+
+def party_id(card: Signed[PartyCard]) -> PartyId:
+    """A party's id is the id of its card."""
+    return PartyId(card.id)
+
+
+def require_signer(claimed: str, card: Signed[PartyCard], what: str) -> None:
+    """Raise Refused unless the party named inside an object is the one that signed it."""
+    if claimed != card.id:
+        raise Refused(
+            "signature.party",
+            f"expected {what} to be signed by the party it names, got another party's signature",
+            hint="ask the named party for its own signed copy",
+        )

@@ -1,0 +1,226 @@
+"""The enclave's side of one run, as a state machine without I/O: events in, instructions out.
+
+    claimed ──all challenges──▶ attesting ──evidence──▶ waiting ──all grants──▶ computing ──output──▶ done
+       │                                                  │                        │
+       └───────────── a denial, a contradiction, an error: ─────────────────────────▶ failed
+
+The machine never reads a clock: it compares the times that owners signed. A message that arrives twice changes
+nothing the second time. A message that the owner it names did not sign is noise, which anybody could post, and is
+ignored. Two different signed messages of one owner where one was due end the run: somebody is lying.
+After a crash the session keys are gone, so the hub hands out a new attempt with new challenges.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
+
+from kakoi.contract.approve import Agreement, in_force
+from kakoi.contract.sign import Signed, open_signed
+from kakoi.core.dsse import Envelope
+from kakoi.core.errors import KakoiError, Refused
+from kakoi.wire.messages import Challenge, Denial, KeyGrant, RunRequest
+
+MAX_CLOCK_DIFFERENCE = 300
+"""Seconds by which the owners' clocks may differ from one another."""
+
+M = TypeVar("M", Challenge, KeyGrant, Denial)
+State = Literal["claimed", "attesting", "waiting", "computing", "done", "failed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageArrived:
+    """A challenge, denial or key grant, as delivered (not yet verified)."""
+
+    kind: str
+    envelope: Envelope
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionMade:
+    """The session object with its evidence exists and has this id."""
+
+    session: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputReleased:
+    """The engine ran and the gate let the output out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepFailed:
+    """Evidence, keys, data, engine or gate failed."""
+
+    error: KakoiError
+
+
+Event = MessageArrived | SessionMade | OutputReleased | StepFailed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MakeSession:
+    """Make evidence over these challenges (ids, sorted) and publish the session."""
+
+    challenges: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compute:
+    """Open the grants and run the analysis."""
+
+    grants: tuple[Signed[KeyGrant], ...]
+    lease_seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishResult:
+    """Seal the output, sign the passport, publish both, close the run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloseFailed:
+    """Publish the failure if a session exists, wipe keys, close the run."""
+
+    error: KakoiError
+    said_by: str
+    """Party id of the owner who denied; empty if it was the enclave."""
+
+
+Instruction = MakeSession | Compute | PublishResult | CloseFailed
+
+
+@dataclass(slots=True, kw_only=True)
+class EnclaveRun:
+    """One attempt at one run. Feed events to ``handle``; carry out what it returns."""
+
+    agreement: Agreement
+    request: Signed[RunRequest]
+    attempt: int
+    state: State = "claimed"
+    session: str = ""
+    challenges: dict[str, Signed[Challenge]] = field(default_factory=dict)
+    grants: dict[str, Signed[KeyGrant]] = field(default_factory=dict)
+
+    def handle(self, event: Event) -> list[Instruction]:
+        """What to do about ``event``. Errors in messages end the run; errors in calling raise RuntimeError."""
+        if self.state in ("done", "failed"):
+            return []
+        if isinstance(event, StepFailed):
+            return self._fail(event.error)
+        if isinstance(event, MessageArrived):
+            try:
+                return self._message(event)
+            except KakoiError as error:
+                return self._fail(error)
+        return self._step(event)
+
+    def _step(self, event: SessionMade | OutputReleased) -> list[Instruction]:
+        if isinstance(event, SessionMade) and self.state == "attesting":
+            self.session, self.state = event.session, "waiting"
+            return []
+        if isinstance(event, OutputReleased) and self.state == "computing":
+            self.state = "done"
+            return [PublishResult()]
+        raise RuntimeError(f"{type(event).__name__} in state {self.state}")
+
+    def _message(self, event: MessageArrived) -> list[Instruction]:
+        if event.kind == Challenge.KIND:
+            return self._challenge(event.envelope)
+        if event.kind == KeyGrant.KIND:
+            return self._grant(event.envelope)
+        if event.kind == Denial.KIND:
+            return self._denial(event.envelope)
+        return []
+
+    def _challenge(self, envelope: Envelope) -> list[Instruction]:
+        claimed = Challenge.decode(envelope.payload)
+        if claimed.attempt != self.attempt or claimed.run != self.request.id:
+            return []
+        challenge = self._signed(Challenge, envelope, claimed.owner)
+        if challenge is None:
+            return []
+        if challenge.record.contract != self.agreement.id:
+            raise Refused("session.contract", "expected a challenge of this contract, got one of another")
+        if self._seen(self.challenges, claimed.owner, challenge):
+            return []
+        self.challenges[claimed.owner] = challenge
+        self._same_time([c.record.issued_at for c in self.challenges.values()])
+        in_force(self.agreement, challenge.record.issued_at)
+        if self.state != "claimed" or set(self.challenges) != set(self.agreement.owners):
+            return []
+        self.state = "attesting"
+        return [MakeSession(challenges=tuple(sorted(c.id for c in self.challenges.values())))]
+
+    def _grant(self, envelope: Envelope) -> list[Instruction]:
+        claimed = KeyGrant.decode(envelope.payload)
+        if (
+            claimed.attempt != self.attempt
+            or claimed.run != self.request.id
+            or self.state not in ("waiting", "computing")
+        ):
+            return []
+        grant = self._signed(KeyGrant, envelope, claimed.owner)
+        if grant is None:
+            return []
+        if grant.record.session != self.session or grant.record.contract != self.agreement.id:
+            raise Refused("session.grant", "expected a key grant for this session and contract, got one for another")
+        if self._seen(self.grants, claimed.owner, grant):
+            return []
+        self._grant_is_whole(grant.record)
+        self.grants[claimed.owner] = grant
+        if set(self.grants) != set(self.agreement.owners):
+            return []
+        self.state = "computing"
+        lease = min(g.record.lease_until - g.record.issued_at for g in self.grants.values())
+        return [Compute(grants=tuple(self.grants.values()), lease_seconds=lease)]
+
+    def _grant_is_whole(self, grant: KeyGrant) -> None:
+        """An owner grants all of its keys, for a lease within the contract, at a time the others agree with."""
+        wanted = {entry.manifest for entry in self.agreement.data_of(grant.owner)}
+        if {key.manifest for key in grant.keys} != wanted or len(grant.keys) != len(wanted):
+            raise Refused("session.grant-keys", "expected one key for each of the owner's data sets in the contract")
+        if not 0 < grant.lease_until - grant.issued_at <= self.agreement.contract.limits.lease_seconds:
+            raise Refused("session.lease", "expected a lease within the contract's limit")
+        in_force(self.agreement, grant.issued_at)
+        self._same_time([grant.issued_at, *(g.record.issued_at for g in self.grants.values())])
+
+    def _denial(self, envelope: Envelope) -> list[Instruction]:
+        claimed = Denial.decode(envelope.payload)
+        if claimed.attempt != self.attempt or claimed.run != self.request.id or self.state == "computing":
+            return []
+        denial = self._signed(Denial, envelope, claimed.owner)
+        if denial is None:
+            return []
+        said = denial.record
+        return self._fail(Refused(said.code, said.message, hint=said.hint), said_by=said.owner)
+
+    def _signed(self, cls: type[M], envelope: Envelope, owner: str) -> Signed[M] | None:
+        """The message, if that owner of this contract signed it; None for noise."""
+        if owner not in self.agreement.owners:
+            return None
+        try:
+            return open_signed(cls, envelope, self.agreement.cards[owner])
+        except Refused:
+            return None
+
+    @staticmethod
+    def _seen(known: dict[str, Signed[M]], owner: str, new: Signed[M]) -> bool:
+        if owner not in known:
+            return False
+        if known[owner].id != new.id:
+            raise Refused("session.conflict", "expected one message of each owner, got two different ones")
+        return True
+
+    @staticmethod
+    def _same_time(times: list[int]) -> None:
+        if max(times) - min(times) > MAX_CLOCK_DIFFERENCE:
+            raise Refused(
+                "session.clock-skew",
+                f"expected the owners' clocks within {MAX_CLOCK_DIFFERENCE} seconds of one another",
+                hint="one of the owners' brokers has a wrong clock; set it with NTP",
+            )
+
+    def _fail(self, error: KakoiError, said_by: str = "") -> list[Instruction]:
+        self.state = "failed"
+        return [CloseFailed(error=error, said_by=said_by)]

@@ -1,0 +1,272 @@
+"""The messages of one run. Each is signed by whoever sends it; sessions sign with keys of their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from kakoi.attest.report import Check, Collateral, Evidence, Verdict
+from kakoi.contract.approve import ContractBundle
+from kakoi.core.crypto import ED25519_PUBLIC, MLDSA65_PUBLIC, SEALING_PUBLIC, VerifyingKey, session_binding
+from kakoi.core.dsse import Envelope
+from kakoi.core.encoding import framed
+from kakoi.core.records import Digest, Limit, Name, PartyRef, Record, Seconds
+
+Attempt = Annotated[int, Limit(least=1, most=5)]
+Nonce = Annotated[bytes, Limit(least=32, most=32)]
+Note = Annotated[str, Limit(most=2000)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binding(Record):
+    """A parameter's value. Numbers with a fraction are decimal text."""
+
+    name: Name
+    value: Annotated[str, Limit(most=80)] | int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRequest(Record):
+    """An analyst asks for one run. Its id is the run's id."""
+
+    KIND: ClassVar[str] = "kakoi/run-request/v1"
+    MAX_BYTES: ClassVar[int] = 64 * 1024
+
+    contract: Digest
+    analysis: Digest
+    parameters: Annotated[tuple[Binding, ...], Limit(most=64)]
+    party: PartyRef
+    nonce: Nonce
+    requested_at: Seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Challenge(Record):
+    """An owner's fresh nonce for one attempt, with the owner's own time."""
+
+    KIND: ClassVar[str] = "kakoi/challenge/v1"
+    MAX_BYTES: ClassVar[int] = 16 * 1024
+
+    run: Digest
+    attempt: Attempt
+    contract: Digest
+    owner: PartyRef
+    nonce: Nonce
+    issued_at: Seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Denial(Record):
+    """An owner's no: the rule, and who can change it. Nothing in it depends on data."""
+
+    KIND: ClassVar[str] = "kakoi/denial/v1"
+    MAX_BYTES: ClassVar[int] = 1024 * 1024
+
+    run: Digest
+    attempt: Attempt
+    contract: Digest
+    owner: PartyRef
+    code: Annotated[str, Limit(least=1, most=80)]
+    message: Note
+    hint: Note
+    checks: Annotated[tuple[Check, ...], Limit(most=512)]
+    """Failed checks of the evidence, if that was the reason."""
+    denied_at: Seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session(Record):
+    """An enclave's fresh keys for one attempt, with evidence that binds them. Signed by the session's own key."""
+
+    KIND: ClassVar[str] = "kakoi/session/v1"
+    MAX_BYTES: ClassVar[int] = 4 * 1024 * 1024
+
+    run: Digest
+    attempt: Attempt
+    contract: Digest
+    challenges: Annotated[tuple[Digest, ...], Limit(least=1, most=64, unique=True)]
+    """Ids of all owners' challenges, sorted."""
+    signing_ed25519: Annotated[bytes, Limit(least=ED25519_PUBLIC, most=ED25519_PUBLIC)]
+    signing_mldsa65: Annotated[bytes, Limit(least=MLDSA65_PUBLIC, most=MLDSA65_PUBLIC)]
+    sealing: Annotated[bytes, Limit(least=SEALING_PUBLIC, most=SEALING_PUBLIC)]
+    missing_layers: Annotated[tuple[Annotated[str, Limit(least=1, most=80)], ...], Limit(most=32, unique=True)]
+    """Isolation layers that this machine lacks; each must be accepted by the contract by name."""
+    evidence: Evidence
+
+    @property
+    def verifying_key(self) -> VerifyingKey:
+        """The session's signature key."""
+        return VerifyingKey(ed25519=self.signing_ed25519, mldsa65=self.signing_mldsa65)
+
+    @property
+    def report_data(self) -> bytes:
+        """The 64 bytes that the hardware must have signed for exactly this session."""
+        return report_data(
+            run=self.run,
+            attempt=self.attempt,
+            contract=self.contract,
+            challenges=self.challenges,
+            signing=self.verifying_key,
+            sealing=self.sealing,
+            missing_layers=self.missing_layers,
+        )
+
+
+def report_data(
+    *,
+    run: str,
+    attempt: int,
+    contract: str,
+    challenges: tuple[str, ...],
+    signing: VerifyingKey,
+    sealing: bytes,
+    missing_layers: tuple[str, ...],
+) -> bytes:
+    """What evidence must bind: run, attempt, contract, every owner's challenge, and both session keys. 64 bytes.
+
+    The challenges are ids of signed objects that hold 32 random bytes each, so the value is fresh for every owner.
+    """
+    return session_binding(
+        b"kakoi/session/v1",
+        bytes.fromhex(run),
+        attempt.to_bytes(4, "big"),
+        bytes.fromhex(contract),
+        framed(*(bytes.fromhex(item) for item in challenges)),
+        signing.ed25519,
+        signing.mldsa65,
+        sealing,
+        framed(*(item.encode("utf-8") for item in missing_layers)),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrantedKey(Record):
+    """One data key, HPKE-sealed to the session."""
+
+    manifest: Digest
+    sealed: Annotated[bytes, Limit(least=1100, most=2048)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyGrant(Record):
+    """An owner's yes: its data keys for this session, why, and until when."""
+
+    KIND: ClassVar[str] = "kakoi/key-grant/v1"
+    MAX_BYTES: ClassVar[int] = 8 * 1024 * 1024
+
+    run: Digest
+    attempt: Attempt
+    contract: Digest
+    session: Digest
+    owner: PartyRef
+    keys: Annotated[tuple[GrantedKey, ...], Limit(least=1, most=256)]
+    verdict: Verdict
+    collateral: Collateral
+    issued_at: Seconds
+    lease_until: Seconds
+
+
+def grant_info(*, run: str, attempt: int, contract: str, session: str, owner: str, manifest: str) -> bytes:
+    """HPKE info of a granted key: opening needs exactly this run, contract, session, owner and data set."""
+    return framed(
+        b"kakoi/key-grant/v1", *(bytes.fromhex(x) for x in (run, contract, session, owner, manifest)), bytes([attempt])
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFailure(Record):
+    """The enclave's no. Signed by the session key; nothing in it depends on data."""
+
+    KIND: ClassVar[str] = "kakoi/run-failure/v1"
+    MAX_BYTES: ClassVar[int] = 64 * 1024
+
+    run: Digest
+    attempt: Attempt
+    contract: Digest
+    session: Digest
+    code: Annotated[str, Limit(least=1, most=80)]
+    message: Note
+    hint: Note
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipientKey(Record):
+    """The result's key, HPKE-sealed to one recipient."""
+
+    party: PartyRef
+    sealed: Annotated[bytes, Limit(least=1100, most=2048)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedResult(Record):
+    """Where the encrypted output lies and who can open it. Signed by the session key."""
+
+    KIND: ClassVar[str] = "kakoi/result/v1"
+    MAX_BYTES: ClassVar[int] = 1024 * 1024
+
+    run: Digest
+    attempt: Attempt
+    contract: Digest
+    session: Digest
+    passport: Digest
+    blob: Digest
+    size: Annotated[int, Limit(least=16, most=128 * 1024 * 1024)]
+    keys: Annotated[tuple[RecipientKey, ...], Limit(least=1, most=64)]
+
+
+def result_info(*, run: str, contract: str, session: str, party: str) -> bytes:
+    """HPKE info of a result key, and (without a party) the associated data of the output's ciphertext."""
+    return framed(b"kakoi/result/v1", *(bytes.fromhex(x) for x in (run, contract, session)), bytes.fromhex(party))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateDecision(Record):
+    """What the gate did to one output, under which rule. Rules, not numbers."""
+
+    output: Name
+    rule: Annotated[str, Limit(least=1, most=80)]
+    action: Literal["released", "suppressed-cells", "rounded"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubjectDigest(Record):
+    """in-toto DigestSet with SHA-256 only."""
+
+    sha256: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject(Record):
+    """in-toto ResourceDescriptor of the output."""
+
+    digest: SubjectDigest
+    name: Annotated[str, Limit(least=1, most=80)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predicate(Record):
+    """Everything one needs to verify a result for ever: all objects as signed, the evidence with its collateral."""
+
+    run: Digest
+    contract: Digest
+    request: Envelope
+    bundle: ContractBundle
+    challenges: Annotated[tuple[Envelope, ...], Limit(least=1, most=64)]
+    session: Envelope
+    grants: Annotated[tuple[Envelope, ...], Limit(least=1, most=64)]
+    gate: Annotated[tuple[GateDecision, ...], Limit(most=1024)]
+    missing_layers: Annotated[tuple[Annotated[str, Limit(most=80)], ...], Limit(most=32)]
+    protected_by_hardware: bool
+    notice: Note
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passport(Record):
+    """An in-toto Statement v1. Signed by the session key with payload type application/vnd.in-toto+json."""
+
+    MAX_BYTES: ClassVar[int] = 16 * 1024 * 1024
+
+    _type: Literal["https://in-toto.io/Statement/v1"]
+    predicate: Predicate
+    predicateType: Literal["urn:kakoi:passport:v1"]  # noqa: N815 - in-toto's own name
+    subject: Annotated[tuple[Subject, ...], Limit(least=1, most=1)]
