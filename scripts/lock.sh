@@ -7,4 +7,6 @@ lock() { uv pip compile --quiet --generate-hashes --no-emit-index-url --no-annot
 lock dev.in -o dev.lock
 grep -v '^ ' dev.lock | sed 's/ *\\$//' > .constraints.txt
 for name in run enclave owner; do lock "$name.in" -c .constraints.txt -o "$name.lock"; done
+# The enclave carries its lock: it is part of what is measured.
+mv enclave.lock ../src/kakoi/enclave/enclave.lock
 rm -f .constraints.txt

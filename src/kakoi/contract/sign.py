@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from kakoi.contract.model import PartyCard
 from kakoi.core import dsse
-from kakoi.core.crypto import Signer
+from kakoi.core.crypto import Signer, VerifyingKey
 from kakoi.core.errors import Refused
 from kakoi.core.ids import ObjectId, PartyId
 from kakoi.core.records import Record
@@ -18,7 +19,7 @@ _EARNED: Final = object()
 
 @dataclass(frozen=True, slots=True)
 class Signed(Generic[T]):
-    """A record whose signature was verified. Only ``open_card`` and ``open_signed`` make one.
+    """A record whose signature was verified. Only the ``open_…`` functions here make one.
 
     ``id`` is the SHA-256 of the payload, ``envelope`` the exact bytes that were signed.
     """
@@ -30,7 +31,7 @@ class Signed(Generic[T]):
 
     def __post_init__(self) -> None:
         if self.earned is not _EARNED:
-            raise TypeError("Signed is made by open_card and open_signed only")
+            raise TypeError("Signed is made by the functions that verify signatures only")
 
 
 def seal(record: Record, signer: Signer) -> dsse.Envelope:
@@ -40,14 +41,22 @@ def seal(record: Record, signer: Signer) -> dsse.Envelope:
     return dsse.sign(payload, signer)
 
 
+def open_self_signed(cls: type[T], envelope: dsse.Envelope, key: Callable[[T], VerifyingKey]) -> Signed[T]:
+    """A record signed by the key inside it. Proves possession of that key and nothing about whose it is.
+
+    Raises Malformed or Refused.
+    """
+    record = cls.decode(envelope.payload)
+    dsse.verify(envelope, key(record))
+    return Signed(record, envelope.payload_id, envelope, _EARNED)
+
+
 def open_card(envelope: dsse.Envelope) -> Signed[PartyCard]:
     """A party card that its own keys signed. Whose keys they are, people compare by the id.
 
     Raises Malformed or Refused.
     """
-    card = PartyCard.decode(envelope.payload)
-    dsse.verify(envelope, card.verifying_key)
-    return Signed(card, envelope.payload_id, envelope, _EARNED)
+    return open_self_signed(PartyCard, envelope, lambda card: card.verifying_key)
 
 
 def open_signed(cls: type[T], envelope: dsse.Envelope, card: Signed[PartyCard]) -> Signed[T]:

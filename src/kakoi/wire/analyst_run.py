@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from kakoi.contract.approve import Agreement
-from kakoi.contract.sign import Signed, open_signed
+from kakoi.contract.sign import Signed, open_self_signed, open_signed
 from kakoi.core import dsse
 from kakoi.core.dsse import Envelope
 from kakoi.core.errors import Malformed, Refused
@@ -31,11 +31,9 @@ class Outcome:
     failure: RunFailure | None = None
 
 
-def open_session(envelope: Envelope) -> tuple[Session, str]:
-    """A session that its own key signed, and its id. Says nothing about the evidence in it."""
-    session = Session.decode(envelope.payload)
-    dsse.verify(envelope, session.verifying_key)
-    return session, envelope.payload_id
+def open_session(envelope: Envelope) -> Signed[Session]:
+    """A session that its own key signed. Says nothing about the evidence in it."""
+    return open_self_signed(Session, envelope, lambda session: session.verifying_key)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -61,9 +59,9 @@ class AnalystRun:
 
     def _read(self, event: Arrived) -> Outcome | None:
         if event.kind == Session.KIND:
-            session, identity = open_session(event.envelope)
-            if session.run == self.run:
-                self.sessions[identity] = session
+            session = open_session(event.envelope)
+            if session.record.run == self.run:
+                self.sessions[session.id] = session.record
         elif event.kind == Denial.KIND:
             claimed = Denial.decode(event.envelope.payload)
             if claimed.owner in self.agreement.owners and claimed.run == self.run:

@@ -1,0 +1,122 @@
+"""The decision: does this owner's key go to this session? Pure, and the heart of the product.
+
+Nobody else decides this. Each function raises Refused with the rule that failed, or returns what it established.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kakoi.attest.report import Verdict
+from kakoi.contract.approve import Agreement, in_force
+from kakoi.contract.sign import Signed
+from kakoi.core.dsse import Envelope
+from kakoi.core.errors import Refused
+from kakoi.wire.enclave_run import MAX_CLOCK_DIFFERENCE
+from kakoi.wire.messages import Challenge, RunRequest, Session
+from kakoi.wire.request import open_request
+
+MAX_REQUEST_AGE = 24 * 3600
+MAX_CHALLENGE_AGE = 600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What the owner's own ledger knows. Nothing in it comes from the hub."""
+
+    approved: frozenset[str]
+    """Contracts this owner approved, by its own record."""
+    withdrawn: frozenset[str]
+    """Contracts and manifests this owner withdrew."""
+    granted_runs: int
+    """Other runs of the same analysis under the same contract that got a key."""
+
+
+Judge = Callable[[Session], Verdict]
+"""Verifies and appraises a session's evidence against the contract's policy; raises Refused with every mismatch."""
+
+
+def decide_request(
+    *, agreement: Agreement, owner: str, request: Envelope, facts: Facts, now: int
+) -> Signed[RunRequest]:
+    """Is this run worth a challenge?
+
+    1. this owner approved the contract, by its own record and not only by a signature somebody shows;
+    2. nothing that takes part was withdrawn;
+    3. the contract is in force at the owner's own time;
+    4. the request is an analyst's, recent, and within the contract;
+    5. the budget of runs is not used up.
+    """
+    _consented(agreement, owner, facts)
+    in_force(agreement, now)
+    signed = open_request(request, agreement)
+    if not now - MAX_REQUEST_AGE <= signed.record.requested_at <= now + MAX_CLOCK_DIFFERENCE:
+        raise Refused(
+            "request.time",
+            "expected a request of the last 24 hours, by this owner's clock",
+            hint="check the clock of the analyst's machine, and ask again",
+        )
+    if facts.granted_runs >= agreement.max_runs(signed.record.analysis):
+        raise Refused(
+            "decision.budget",
+            "expected a run within the agreed number of runs; all of them are used",
+            hint="the parties can approve a new version of the contract with more runs",
+        )
+    return signed
+
+
+def decide_grant(
+    *,
+    agreement: Agreement,
+    owner: str,
+    request: Envelope,
+    challenge: Signed[Challenge],
+    session: Signed[Session],
+    facts: Facts,
+    judge: Judge,
+    now: int,
+) -> Verdict:
+    """May the owner's keys be sealed to this session? The verdict that says yes, or Refused.
+
+    1. everything ``decide_request`` asks holds now, not only when the challenge was issued;
+    2. the session is for this run and contract, and answers this owner's fresh challenge;
+    3. every isolation layer that the machine lacks was accepted in the contract by name;
+    4. the evidence verifies, is appraised by the contract's policy, and binds exactly this session.
+    """
+    signed = decide_request(agreement=agreement, owner=owner, request=request, facts=facts, now=now)
+    record = session.record
+    if (record.run, record.contract) != (signed.id, agreement.id):
+        raise Refused("session.replayed", "expected a session of this run and contract, got one of another")
+    if challenge.id not in record.challenges or challenge.record.attempt != record.attempt:
+        raise Refused("session.challenge", "expected a session that answers this owner's challenge, got another")
+    if not challenge.record.issued_at <= now <= challenge.record.issued_at + MAX_CHALLENGE_AGE:
+        raise Refused(
+            "session.stale",
+            f"expected a session within {MAX_CHALLENGE_AGE} seconds of the challenge, got a later one",
+            hint="the run can be asked for again",
+        )
+    for layer in record.missing_layers:
+        if layer not in agreement.contract.accepted_weaknesses:
+            raise Refused(
+                "session.layer-missing",
+                f"expected the isolation layer {layer}, which the enclave's machine lacks",
+                hint="the operator can add it (kakoi doctor), or all parties accept its absence by name",
+            )
+    return judge(record)
+
+
+def _consented(agreement: Agreement, owner: str, facts: Facts) -> None:
+    if agreement.id not in facts.approved:
+        raise Refused(
+            "decision.not-approved",
+            "expected a contract that this owner approved, by the owner's own record",
+            hint="its people can read and approve it: kakoi contract sign",
+        )
+    for identity in (agreement.id, *(entry.manifest for entry in agreement.data_of(owner))):
+        if identity in facts.withdrawn:
+            raise Refused(
+                "decision.withdrawn",
+                "expected a contract and data that are not withdrawn; this owner has withdrawn",
+                hint="ask the owner; a new contract is needed",
+            )

@@ -1,0 +1,223 @@
+"""What a broker must never forget: approvals, withdrawals, runs, answers and every decision. SQLite in WAL mode.
+
+An answer (challenge, grant, denial) and the decision that led to it are written in one transaction before anything is sent,
+so a crash at any point leaves either nothing or something that can be sent again unchanged. Decisions are chained by
+hash: a row that was edited or removed shows when the ledger is opened.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from kakoi.core import encoding
+from kakoi.core.dsse import Envelope
+from kakoi.core.encoding import framed, sha256
+from kakoi.core.errors import Fatal
+from kakoi.party.files import disk_error
+
+_SCHEMA: Final = """
+create table if not exists approved (contract text primary key, at integer not null);
+create table if not exists withdrawn (object text primary key, at integer not null);
+create table if not exists run (run text primary key, contract text not null, analysis text not null,
+    envelope blob not null, closed integer not null default 0);
+create table if not exists answer (run text not null, attempt integer not null, stage text not null,
+    about text not null, object text not null, envelope blob not null, sent integer not null default 0,
+    primary key (run, attempt, stage));
+create table if not exists decision (seq integer primary key, at integer not null, body blob not null, hash blob not null);
+create table if not exists cursor (name text primary key, value integer not null);
+"""
+_GENESIS: Final = b"\x00" * 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """Something this broker said: ``stage`` is challenge, grant or denial; ``about`` is the session, if any."""
+
+    run: str
+    attempt: int
+    stage: str
+    about: str
+    envelope: Envelope
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """One line of the decision log."""
+
+    at: int
+    run: str
+    attempt: int
+    step: str
+    outcome: str
+    code: str
+    message: str
+    hint: str
+    checks: tuple[dict[str, str], ...] = ()
+
+    def body(self) -> bytes:
+        """Canonical JSON."""
+        value = {name: getattr(self, name) for name in self.__slots__}
+        return encoding.dumps({**value, "checks": list(self.checks)})
+
+
+class Ledger:
+    """One broker's memory."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=30)
+            self._db.execute("pragma journal_mode=wal")
+            self._db.execute("pragma synchronous=full")
+            self._db.executescript(_SCHEMA)
+        except sqlite3.OperationalError as error:
+            raise disk_error(OSError(0, str(error)), path) from None
+        path.chmod(0o600)
+        self._head = self._check_chain()
+
+    def _check_chain(self) -> bytes:
+        head = _GENESIS
+        for number, (seq, at, body, digest) in enumerate(
+            self._db.execute("select seq, at, body, hash from decision order by seq"), start=1
+        ):
+            head = _link(head, at, body)
+            if digest != head or seq != number:
+                raise Fatal(
+                    "ledger.chain",
+                    "expected an unbroken chain of decisions, got an edited or missing one",
+                    hint="restore the ledger from a backup, and find out who changed it",
+                )
+        return head
+
+    def approve(self, contract: str, at: int) -> None:
+        """Remember that this owner approved a contract."""
+        self._db.execute("insert or ignore into approved values (?, ?)", (contract, at))
+
+    def withdraw(self, identity: str, at: int) -> None:
+        """Remember that this owner withdrew a contract or a data set."""
+        self._db.execute("insert or ignore into withdrawn values (?, ?)", (identity, at))
+
+    def approved(self) -> frozenset[str]:
+        """Contracts this owner approved."""
+        return frozenset(row[0] for row in self._db.execute("select contract from approved"))
+
+    def withdrawn(self) -> frozenset[str]:
+        """Contracts and manifests this owner withdrew."""
+        return frozenset(row[0] for row in self._db.execute("select object from withdrawn"))
+
+    def granted_runs(self, contract: str, analysis: str, *, besides: str) -> int:
+        """Runs of an analysis under a contract that got a key, not counting ``besides``."""
+        row = self._db.execute(
+            "select count(distinct r.run) from run r join answer a on a.run = r.run and a.stage = 'grant' "
+            "where r.contract = ? and r.analysis = ? and r.run <> ?",
+            (contract, analysis, besides),
+        ).fetchone()
+        return int(row[0])
+
+    def open_run(self, run: str, contract: str, analysis: str, envelope: Envelope) -> None:
+        """Remember a run request; a second time changes nothing."""
+        self._db.execute(
+            "insert or ignore into run values (?, ?, ?, ?, 0)", (run, contract, analysis, envelope.encode())
+        )
+
+    def close_run(self, run: str) -> None:
+        """Nothing more is to be said about this run."""
+        self._db.execute("update run set closed = 1 where run = ?", (run,))
+
+    def open_runs(self) -> list[tuple[str, str, Envelope]]:
+        """Runs that may still need an answer: run, contract, request envelope."""
+        rows = self._db.execute("select run, contract, envelope from run where closed = 0").fetchall()
+        return [(run, contract, Envelope.decode(envelope)) for run, contract, envelope in rows]
+
+    def is_known(self, run: str) -> bool:
+        """Whether the run request was seen."""
+        return self._db.execute("select 1 from run where run = ?", (run,)).fetchone() is not None
+
+    def answers(self, run: str) -> list[Answer]:
+        """What was said about a run, oldest first."""
+        rows = self._db.execute(
+            "select attempt, stage, about, envelope from answer where run = ? order by rowid", (run,)
+        ).fetchall()
+        return [Answer(run=run, attempt=a, stage=s, about=o, envelope=Envelope.decode(e)) for a, s, o, e in rows]
+
+    def say(self, answer: Answer, decision: Decision) -> None:
+        """Store an answer and its decision together. A second answer for the same run, attempt and stage is dropped."""
+        self._db.execute("begin immediate")
+        try:
+            cursor = self._db.execute(
+                "insert or ignore into answer values (?, ?, ?, ?, ?, ?, 0)",
+                (
+                    answer.run,
+                    answer.attempt,
+                    answer.stage,
+                    answer.about,
+                    answer.envelope.payload_id,
+                    answer.envelope.encode(),
+                ),
+            )
+            head = self._append(decision) if cursor.rowcount else self._head
+            self._db.execute("commit")
+        except BaseException:
+            self._db.execute("rollback")
+            raise
+        self._head = head
+
+    def note(self, decision: Decision) -> None:
+        """Store a decision that has no answer, such as a refusal to answer at all."""
+        self._db.execute("begin immediate")
+        try:
+            head = self._append(decision)
+            self._db.execute("commit")
+        except BaseException:
+            self._db.execute("rollback")
+            raise
+        self._head = head
+
+    def _append(self, decision: Decision) -> bytes:
+        # Another process (the command line) may have appended since this one last looked.
+        row = self._db.execute("select hash from decision order by seq desc limit 1").fetchone()
+        body = decision.body()
+        head = _link(row[0] if row else _GENESIS, decision.at, body)
+        self._db.execute(
+            "insert into decision select coalesce(max(seq), 0) + 1, ?, ?, ? from decision", (decision.at, body, head)
+        )
+        return head
+
+    def decisions(self) -> list[dict[str, encoding.Json]]:
+        """The decision log, oldest first."""
+        return [encoding.loads(row[0]) for row in self._db.execute("select body from decision order by seq")]
+
+    def unsent(self) -> list[Answer]:
+        """Answers the hub has not confirmed."""
+        rows = self._db.execute("select run, attempt, stage, about, envelope from answer where sent = 0 order by rowid")
+        return [
+            Answer(run=r, attempt=a, stage=s, about=o, envelope=Envelope.decode(e)) for r, a, s, o, e in rows.fetchall()
+        ]
+
+    def sent(self, answer: Answer) -> None:
+        """The hub confirmed it."""
+        self._db.execute(
+            "update answer set sent = 1 where run = ? and attempt = ? and stage = ?",
+            (answer.run, answer.attempt, answer.stage),
+        )
+
+    def cursor(self, name: str) -> int:
+        """How far a feed was read."""
+        row = self._db.execute("select value from cursor where name = ?", (name,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def move_cursor(self, name: str, value: int) -> None:
+        """Remember how far a feed was read."""
+        self._db.execute(
+            "insert into cursor values (?, ?) on conflict (name) do update set value = excluded.value", (name, value)
+        )
+
+    def close(self) -> None:
+        """Close the database."""
+        self._db.close()
+
+
+def _link(previous: bytes, at: int, body: bytes) -> bytes:
+    return sha256(framed(b"kakoi/decision/v1", previous, at.to_bytes(8, "big"), body))

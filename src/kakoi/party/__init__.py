@@ -1,0 +1,1 @@
+"""A party's own directory: keys at rest, cards it knows. I/O; trusted by that party."""

@@ -1,0 +1,99 @@
+"""The directory of one party.
+
+card.dsse            its own card, public
+secrets.json         its keys, encrypted (``keystore``)
+datasets/ID.V/       manifest.dsse, key.wrapped, *.sealed
+log.checkpoint       the last checkpoint of the transparency log it has seen
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from kakoi.contract.model import DatasetManifest, PartyCard
+from kakoi.contract.sign import Signed, open_card, open_signed, seal
+from kakoi.core.dsse import Envelope
+from kakoi.core.errors import Misuse, Refused
+from kakoi.party.files import read_limited, write_private
+from kakoi.party.keystore import FileKeyStore, KeyStore, Unlock
+
+_ENVELOPE_LIMIT: Final = 8 * 1024 * 1024
+
+
+class PartyHome:
+    """A party's directory, with its keys opened."""
+
+    def __init__(self, path: Path, keys: KeyStore, card: Signed[PartyCard]) -> None:
+        self.path = path
+        self.keys = keys
+        self.card = card
+
+    @classmethod
+    def create(cls, path: Path, *, name: str, unlock: Unlock, created: int) -> PartyHome:
+        """A new party: keys and a card named ``name``. Raises Misuse if the directory already holds one."""
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        keys = FileKeyStore.create(path / "secrets.json", unlock)
+        public = keys.signer().verifying_key
+        card = PartyCard(
+            name=name,
+            ed25519=public.ed25519,
+            mldsa65=public.mldsa65,
+            sealing=keys.opener().sealing_public,
+            people=(),
+            approvals_required=0,
+            relying_party="",
+            created=created,
+        )
+        envelope = seal(card, keys.signer())
+        write_private(path / "card.dsse", envelope.encode(), mode=0o644)
+        return cls(path, keys, open_card(envelope))
+
+    @classmethod
+    def load(cls, path: Path, unlock: Unlock) -> PartyHome:
+        """An existing party. Raises Misuse if there is none, Refused if card and keys do not belong together."""
+        if not (path / "card.dsse").exists():
+            raise Misuse("party.missing", f"expected a party in {path}, found none", hint="make one: kakoi party new")
+        card = open_card(Envelope.decode(read_limited(path / "card.dsse", limit=_ENVELOPE_LIMIT)))
+        keys = FileKeyStore.load(path / "secrets.json", unlock)
+        if keys.signer().verifying_key != card.record.verifying_key:
+            raise Refused("party.mismatch", "expected the card of these keys, got another party's card")
+        return cls(path, keys, card)
+
+    @property
+    def id(self) -> str:
+        """The party's id: that of its card."""
+        return self.card.id
+
+    def dataset_directory(self, dataset: str, version: int) -> Path:
+        """Where one version of a data set lives."""
+        return self.path / "datasets" / f"{dataset}.{version}"
+
+    def store_dataset(self, manifest: DatasetManifest, data_key: bytes) -> Envelope:
+        """Sign a manifest and keep it beside its wrapped key."""
+        directory = self.dataset_directory(manifest.dataset, manifest.version)
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        envelope = seal(manifest, self.keys.signer())
+        wrapped = self.keys.wrap(data_key, context=_key_context(manifest.dataset, manifest.version))
+        write_private(directory / "key.wrapped", wrapped)
+        write_private(directory / "manifest.dsse", envelope.encode(), mode=0o644)
+        return envelope
+
+    def datasets(self) -> dict[str, Signed[DatasetManifest]]:
+        """This party's sealed data sets by manifest id."""
+        out: dict[str, Signed[DatasetManifest]] = {}
+        for path in sorted((self.path / "datasets").glob("*/manifest.dsse")):
+            envelope = Envelope.decode(read_limited(path, limit=_ENVELOPE_LIMIT))
+            signed = open_signed(DatasetManifest, envelope, self.card)
+            out[signed.id] = signed
+        return out
+
+    def data_key(self, manifest: DatasetManifest) -> bytes:
+        """The data key of one's own data set. Raises Misuse if it is not here."""
+        directory = self.dataset_directory(manifest.dataset, manifest.version)
+        wrapped = read_limited(directory / "key.wrapped", limit=4096)
+        return self.keys.unwrap(wrapped, context=_key_context(manifest.dataset, manifest.version))
+
+
+def _key_context(dataset: str, version: int) -> bytes:
+    return f"{dataset}.{version}".encode()
