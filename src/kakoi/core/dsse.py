@@ -7,9 +7,8 @@ its ML-DSA-65 signature, named by key id. An entry that belongs to no expected s
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Final
-
 from dataclasses import dataclass
+from typing import Annotated, ClassVar, Final
 
 from kakoi.core.crypto import Signature, Signer, VerifyingKey
 from kakoi.core.errors import Malformed, Refused

@@ -12,7 +12,6 @@ import base64
 import binascii
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 from kakoi.core.errors import Malformed
@@ -21,6 +20,8 @@ Json = Any
 MAX_INTEGER: Final = 2**53 - 1
 MAX_DEPTH: Final = 24
 MAX_OBJECT_BYTES: Final = 8 * 1024 * 1024
+MAX_ITEMS: Final = 1_000_000
+"""Most brackets and commas in one text. A parsed item costs some hundred bytes, so this bounds the memory of a parse."""
 
 
 def _bad(what: str) -> NoReturn:
@@ -38,55 +39,71 @@ def _pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
     return out
 
 
+def _integer(digits: str) -> int:
+    """Python's own conversion is quadratic in the number of digits and has a limit that the environment can lift."""
+    if len(digits) > len(str(-MAX_INTEGER)):
+        _bad("an integer beyond 2^53-1")
+    return int(digits)
+
+
 def _check(value: object, depth: int = 0) -> None:
+    """Exact types only: a subclass could print itself differently from what it holds."""
+    kind = type(value)
     if depth > MAX_DEPTH:
         _bad(f"nesting deeper than {MAX_DEPTH}")
-    if value is None or isinstance(value, (bool, str)):
+    if value is None or kind in (bool, str):
         return
-    if isinstance(value, int):
+    if isinstance(value, int) and kind is int:
         if abs(value) > MAX_INTEGER:
             _bad("an integer beyond 2^53-1")
-    elif isinstance(value, Mapping):
+    elif isinstance(value, dict) and kind is dict:
         for key, item in value.items():
-            if not isinstance(key, str):
+            if type(key) is not str:
                 _bad("a key that is not text")
             _check(item, depth + 1)
-    elif isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
+    elif isinstance(value, (list, tuple)) and kind in (list, tuple):
         for item in value:
             _check(item, depth + 1)
     else:
-        _bad(f"a value of type {type(value).__name__}")
+        _bad(f"a value of type {kind.__name__}")
 
 
-def dumps(value: Json) -> bytes:
-    """The canonical bytes of a JSON value. Raises Malformed for floats and other foreign values."""
+def _too_large(limit: int, size: int) -> Malformed:
+    return Malformed(
+        "encoding.size",
+        f"expected at most {limit} bytes, got {size}",
+        hint="the object is larger than its format allows",
+    )
+
+
+def dumps(value: Json, *, limit: int | None = None) -> bytes:
+    """The canonical bytes of a JSON value. Raises Malformed for floats and other foreign values, and beyond ``limit``."""
     _check(value)
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode(
-            "utf-8"
-        )
+        data = text.encode("utf-8")
     except UnicodeEncodeError:
         _bad("text with a lone surrogate")
+    if limit is not None and len(data) > limit:
+        raise _too_large(limit, len(data))
+    return data
 
 
 def loads(data: bytes, *, limit: int = MAX_OBJECT_BYTES) -> Json:
     """The JSON value of canonical bytes of at most ``limit`` bytes. Raises Malformed otherwise."""
     if len(data) > limit:
-        raise Malformed(
-            "encoding.size",
-            f"expected at most {limit} bytes, got {len(data)}",
-            hint="the object is larger than its format allows",
-        )
+        raise _too_large(limit, len(data))
+    if sum(map(data.count, (b"[", b"{", b","))) > MAX_ITEMS:
+        _bad(f"more than {MAX_ITEMS} brackets and commas")
     try:
         value = json.loads(
             data.decode("utf-8"),
             object_pairs_hook=_pairs,
+            parse_int=_integer,
             parse_float=lambda _: _bad("a float"),
             parse_constant=lambda _: _bad("NaN or Infinity"),
         )
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError, ValueError) as error:
-        if isinstance(error, Malformed):
-            raise
+    except (ValueError, RecursionError):  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         raise Malformed(
             "encoding.json",
             "expected canonical JSON, got something else",
