@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Final
 
 from kakoi.attest.report import Component, Hex, PlatformKind
 from kakoi.core.errors import Malformed
 from kakoi.core.records import Digest, Limit, Name, Record, Seconds
 
 Status = Annotated[str, Limit(least=1, most=64)]
+NEVER_ACCEPTED: Final = frozenset({"Revoked"})
+"""Statuses that no policy can accept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,10 +25,10 @@ class Unchecked(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceValue(Record):
-    """The accepted values of one measurement."""
+    """The accepted values of one measurement. Every measurement that a kind reports must be listed."""
 
     name: Name
-    accepted: Annotated[tuple[Hex, ...], Limit(least=1, most=64, unique=True)]
+    accepted: Annotated[tuple[Hex, ...], Limit(least=1, most=64, unique=True)] | Unchecked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +41,7 @@ class Grace(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting(Record):
-    """A kind-specific requirement, for instance ``vmpl`` = ``0``; each kind's page lists those it demands."""
+    """A kind-specific requirement, for instance ``vmpl`` = ``0``. Every fact that a kind reports must be listed."""
 
     name: Name
     accepted: Annotated[tuple[Annotated[str, Limit(most=128)], ...], Limit(least=1, most=16)] | Unchecked
@@ -52,7 +54,7 @@ class PlatformPolicy(Record):
     platform: PlatformKind
     roots: Annotated[tuple[Digest, ...], Limit(least=1, most=8, unique=True)]
     """SHA-256 of accepted root public keys. Hardware kinds also need them to be pinned in the product."""
-    measurements: Annotated[tuple[ReferenceValue, ...], Limit(least=1, most=32)]
+    measurements: Annotated[tuple[ReferenceValue, ...], Limit(least=1, most=64)]
     statuses: Annotated[tuple[Status, ...], Limit(least=1, most=8, unique=True)]
     advisories: Annotated[tuple[Annotated[str, Limit(most=64)], ...], Limit(most=64, unique=True)]
     """Advisories that the owners accept; any other refuses."""
@@ -62,15 +64,21 @@ class PlatformPolicy(Record):
     platforms: Annotated[tuple[Hex, ...], Limit(least=1, most=256, unique=True)] | Unchecked
     """Accepted platform identities (PPID, chip id)."""
     refused_products: Annotated[tuple[Annotated[str, Limit(most=64)], ...], Limit(most=32, unique=True)]
-    settings: Annotated[tuple[Setting, ...], Limit(most=32)]
-    collateral_max_age: Seconds
+    settings: Annotated[tuple[Setting, ...], Limit(most=64)]
+    collateral_max_age: Seconds | Unchecked
     """Oldest accepted collateral, in seconds since its issue date."""
 
     def check(self) -> None:
-        """Names of measurements and settings appear once."""
-        for names in ([m.name for m in self.measurements], [s.name for s in self.settings]):
+        """Names appear once, at least one measurement is judged, and nothing accepts a revoked platform."""
+        components = [c.name for c in self.minimum_tcb] if isinstance(self.minimum_tcb, tuple) else []
+        for names in ([m.name for m in self.measurements], [s.name for s in self.settings], components):
             if len(set(names)) != len(names):
-                raise Malformed("policy.repeated", "expected each measurement and setting once in a platform policy")
+                raise Malformed("policy.repeated", "expected each measurement, setting and component once")
+        if all(isinstance(m.accepted, Unchecked) for m in self.measurements):
+            raise Malformed("policy.no-measurement", "expected at least one measurement with accepted values")
+        grace = self.grace.statuses if self.grace else ()
+        if NEVER_ACCEPTED & {*self.statuses, *grace}:
+            raise Malformed("policy.revoked", "expected no status that means a revoked platform")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,9 +7,11 @@ policy, with every check by name; it travels in key grants and passports.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
+from kakoi.core.errors import Refused
 from kakoi.core.records import Digest, Limit, Name, Record, Seconds
+from kakoi.core.sealed import Sealed
 
 PlatformKind = Literal["software", "sgx", "tdx", "snp", "azure-snp", "azure-tdx", "nitro", "vtpm"]
 Hex = Annotated[str, Limit(most=512, pattern=r"(?:[0-9a-f]{2})*\Z")]
@@ -62,24 +64,36 @@ class Component(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fact(Record):
+    """A kind-specific property that a policy must judge by a ``Setting`` of the same name: ``vmpl``, ``smt``."""
+
+    name: Name
+    value: Annotated[str, Limit(most=128)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Claims(Record):
     """What the hardware's signatures prove, before any policy. Common to all kinds."""
 
     platform: PlatformKind
-    measurements: tuple[Measurement, ...]
+    measurements: Annotated[tuple[Measurement, ...], Limit(most=64)]
     report_data: Hex
     """The 64 bytes that the enclave chose (32 on platforms that have only 32)."""
     debug: bool
     tcb_status: Annotated[str, Limit(most=64)]
     advisories: tuple[Annotated[str, Limit(most=64)], ...]
     tcb: tuple[Component, ...]
-    tcb_evaluation_number: int | None
+    tcb_date: Seconds | None
+    """When the vendor published the TCB level that the platform reaches; None where the vendor publishes none."""
+    tcb_evaluation_number: Annotated[int, Limit(most=2**32)] | None
     platform_identity: Hex
     """PPID, chip id or equivalent; empty where the platform masks it."""
     product: Annotated[str, Limit(most=64)]
     """FMSPC, or the product line such as Milan."""
     root: Digest
     """SHA-256 of the root public key (SubjectPublicKeyInfo) the chain ends in."""
+    settings: Annotated[tuple[Fact, ...], Limit(most=64)]
+    """Everything else that a policy of this kind has to judge."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,4 +125,62 @@ class Verdict(Record):
     protected_by_hardware: bool
     checks: Annotated[tuple[Check, ...], Limit(least=1, most=512)]
     evaluated_at: Seconds
+    collateral: Annotated[tuple[CollateralDigest, ...], Limit(most=64)]
+    collateral_issued_at: Seconds | None
+    """Issue date of the oldest piece of collateral used; None where the kind has no dated collateral."""
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        """The checks that refuse; empty for an accepted verdict."""
+        return tuple(check for check in self.checks if check.outcome == "failed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedEvidence(metaclass=Sealed):
+    """Evidence whose signatures hold up to a pinned root. Only a kind's ``verify`` makes one.
+
+    Says nothing about whether anybody wants such a platform: that is ``appraise``.
+    """
+
+    claims: Claims
+    checks: tuple[Check, ...]
+    """What verification proved, by name; all passed, or skipped with the reason."""
     collateral: tuple[CollateralDigest, ...]
+    collateral_issued_at: int | None
+    protected_by_hardware: bool
+    bounded: frozenset[str]
+    """Names of TCB components that a policy of this kind has to give a minimum for."""
+
+
+HINTS: Final[dict[Mender, str]] = {
+    "owner-policy": "the data owners can accept this by a new version of the contract",
+    "platform-operator": "the operator of the machine can mend this (firmware, configuration, fresh collateral)",
+    "vendor": "only the hardware vendor can mend this",
+    "enclave-author": "whoever builds and starts the enclave can mend this",
+    "nobody": "nobody can mend this: the evidence is not genuine, or belongs to another session",
+}
+
+
+def refusal(code: str, check: str, expected: str, got: str, mender: Mender) -> Refused:
+    """The error for one check that verification itself makes: names the check, both values and who can mend it."""
+    return Refused(code, f"{check}: expected {expected}, got {got}", hint=HINTS[mender])
+
+
+def passed(name: str, expected: str, got: str, mender: Mender) -> Check:
+    """A check that held."""
+    return Check(name=name, outcome="passed", expected=expected, got=got, mender=mender)
+
+
+class AppraisalRefused(Refused):
+    """Genuine evidence that the owners' policy does not accept. ``verdict`` holds every check, also those that held."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        failed = verdict.failed
+        lines = "; ".join(f"{c.name}: expected {c.expected}, got {c.got} ({c.mender})" for c in failed)
+        menders = list(dict.fromkeys(c.mender for c in failed))
+        super().__init__(
+            "appraisal.refused",
+            f"{verdict.claims.platform}: {len(failed)} of {len(verdict.checks)} checks refuse: {lines}",
+            hint="; ".join(HINTS[mender] for mender in menders),
+        )
+        self.verdict = verdict
