@@ -1,12 +1,16 @@
-"""Every cryptographic primitive Kakoi uses, and the only module that names them.
+"""Every cryptographic primitive of Kakoi's own objects, and the only module that names them.
 
 Signatures are hybrid: Ed25519 (RFC 8032) **and** ML-DSA-65 (FIPS 204); both must verify, so a
 forgery needs a break of both. Sealing is HPKE (RFC 9180) base mode with the hybrid KEM
-MLKEM768-X25519 (draft-connolly-cfrg-xwing-kem), HKDF-SHA256 and AES-256-GCM: recorded ciphertext stays
+MLKEM768-X25519 (draft-ietf-hpke-pq), HKDF-SHA256 and AES-256-GCM: recorded ciphertext stays
 closed to a later quantum computer.
 
-Randomness is an argument here too: key generation takes it from the operating system through the
-library, because its interface offers no other way; callers that must be repeatable pass seeds.
+Keys are made from secret bytes that the caller draws. The library itself takes randomness from the operating system
+for HPKE encapsulation and for hedged ML-DSA signatures; its interface offers no other way.
+
+Deliberately not checked: that an Ed25519 point lies in the prime-order subgroup. Keys of small order, under which
+anybody can sign anything, and non-canonical encodings are refused; a key with a small-order component harms nobody but
+its holder, since verification here is cofactorless and every message names the whole key.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey, MLDSA65PublicKey
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
@@ -34,7 +38,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from kakoi.core.encoding import framed, sha256
-from kakoi.core.errors import Malformed, Refused, cannot_open
+from kakoi.core.errors import Malformed, Misuse, Refused, Unavailable, cannot_open
 
 ED25519_PUBLIC: Final = 32
 MLDSA65_PUBLIC: Final = 1952
@@ -45,6 +49,51 @@ SIGNING_SECRET: Final = 2 * _SEED
 SEALING_SECRET: Final = 64 + 32
 _SUITE: Final = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 _SIGN_CONTEXT: Final = b"kakoi/sig/v1"
+_AEAD_KEY: Final = 32
+_AEAD_NONCE: Final = 12
+_MAX_SCRYPT_BYTES: Final = 2**30
+_FIELD: Final = 2**255 - 19
+_SMALL_ORDER: Final = frozenset(
+    int.from_bytes(bytes.fromhex(y), "little")
+    for y in (
+        "00" * 32,
+        "01" + "00" * 31,
+        "ec" + "ff" * 30 + "7f",
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+    )
+)
+"""The y coordinates of the eight points whose order divides 8."""
+
+
+def require_ed25519_public(public: bytes) -> None:
+    """Raise Malformed unless ``public`` is 32 bytes, a canonical encoding, and not of small order.
+
+    Under a key of small order a fixed signature verifies for many messages (RFC 8032 leaves the choice to the
+    verifier; the library accepts such keys).
+    """
+    if len(public) != ED25519_PUBLIC:
+        raise Malformed("crypto.key-length", f"expected an Ed25519 key of {ED25519_PUBLIC} bytes, got {len(public)}")
+    y = int.from_bytes(public, "little") & (2**255 - 1)
+    if y >= _FIELD or y in _SMALL_ORDER:
+        raise Malformed("crypto.public-key", "expected an Ed25519 public key, got a point that cannot be one")
+
+
+def _sealing_public(public: bytes) -> MLKEM768X25519PublicKey:
+    if len(public) != SEALING_PUBLIC:
+        raise Malformed("crypto.key-length", f"expected a sealing key of {SEALING_PUBLIC} bytes, got {len(public)}")
+    try:
+        return MLKEM768X25519PublicKey(
+            MLKEM768PublicKey.from_public_bytes(public[:MLKEM768_PUBLIC]),
+            X25519PublicKey.from_public_bytes(public[MLKEM768_PUBLIC:]),
+        )
+    except ValueError:
+        raise Malformed("crypto.public-key", "expected a valid MLKEM768-X25519 public key, got other bytes") from None
+
+
+def require_sealing_public(public: bytes) -> None:
+    """Raise Malformed unless something can be sealed to ``public`` (FIPS 203 §7.2 modulus check, RFC 7748 §6.1)."""
+    seal(b"", public, info=b"kakoi/probe")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,19 +106,25 @@ class Signature:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyingKey:
-    """A pair of public keys: 32 bytes of Ed25519 and 1952 bytes of ML-DSA-65."""
+    """A pair of public keys: 32 bytes of Ed25519 and 1952 bytes of ML-DSA-65. Raises Malformed for other bytes."""
 
     ed25519: bytes
     mldsa65: bytes
 
+    def __post_init__(self) -> None:
+        require_ed25519_public(self.ed25519)
+        if len(self.mldsa65) != MLDSA65_PUBLIC:
+            got = len(self.mldsa65)
+            raise Malformed("crypto.key-length", f"expected an ML-DSA-65 key of {MLDSA65_PUBLIC} bytes, got {got}")
+
     @property
     def ed25519_keyid(self) -> str:
-        """SHA-256 of the Ed25519 public key, hex; names that half in an envelope."""
+        """SHA-256 of a label and the Ed25519 public key, hex; names that half in an envelope."""
         return sha256(b"kakoi/keyid/ed25519", self.ed25519).hex()
 
     @property
     def mldsa65_keyid(self) -> str:
-        """SHA-256 of the ML-DSA-65 public key, hex; names that half in an envelope."""
+        """SHA-256 of a label and the ML-DSA-65 public key, hex; names that half in an envelope."""
         return sha256(b"kakoi/keyid/mldsa65", self.mldsa65).hex()
 
     def verify(self, message: bytes, signature: Signature) -> None:
@@ -159,29 +214,21 @@ def seal(plaintext: bytes, sealing_public: bytes, *, info: bytes) -> bytes:
     ciphertext must be bound to (run, contract, data set, session) goes there.
     Raises Malformed for a bad public key.
     """
-    if len(sealing_public) != SEALING_PUBLIC:
-        raise Malformed("crypto.key-length", f"expected a sealing key of {SEALING_PUBLIC} bytes")
+    key = _sealing_public(sealing_public)
     try:
-        key = MLKEM768X25519PublicKey(
-            MLKEM768PublicKey.from_public_bytes(sealing_public[:MLKEM768_PUBLIC]),
-            X25519PublicKey.from_public_bytes(sealing_public[MLKEM768_PUBLIC:]),
-        )
         return _SUITE.encrypt(plaintext, key, info)
-    except ValueError:
-        raise Malformed("crypto.public-key", "expected a valid MLKEM768-X25519 public key") from None
+    except ValueError:  # an X25519 point of small order: the shared secret would be zero
+        raise Malformed("crypto.public-key", "expected a valid MLKEM768-X25519 public key, got other bytes") from None
 
 
 def aead_encrypt(key: bytes, nonce: bytes, plaintext: bytes, aad: bytes) -> bytes:
-    """AES-GCM (SP 800-38D): ciphertext and 16-byte tag. The caller never repeats a nonce under a key."""
-    return AESGCM(key).encrypt(nonce, plaintext, aad)
+    """AES-256-GCM (SP 800-38D): ciphertext and 16-byte tag. The caller never repeats a nonce under a key."""
+    return AeadKey(key).encrypt(nonce, plaintext, aad)
 
 
 def aead_decrypt(key: bytes, nonce: bytes, ciphertext: bytes, aad: bytes) -> bytes:
-    """Plaintext of AES-GCM; raises the opaque ``crypto.cannot-open``."""
-    try:
-        return AESGCM(key).decrypt(nonce, ciphertext, aad)
-    except (InvalidTag, ValueError):
-        raise cannot_open() from None
+    """Plaintext of AES-256-GCM; raises the opaque ``crypto.cannot-open``."""
+    return AeadKey(key).decrypt(nonce, ciphertext, aad)
 
 
 class AeadKey:
@@ -193,16 +240,20 @@ class AeadKey:
     __slots__ = ("_cipher",)
 
     def __init__(self, key: bytes) -> None:
-        if len(key) != 32:
-            raise Malformed("crypto.key-length", f"expected a key of 32 bytes, got {len(key)}")
+        if len(key) != _AEAD_KEY:
+            raise Malformed("crypto.key-length", f"expected a key of {_AEAD_KEY} bytes, got {len(key)}")
         self._cipher = AESGCM(key)
 
     def encrypt(self, nonce: bytes, plaintext: bytes | bytearray | memoryview, aad: bytes) -> bytes:
-        """Ciphertext and 16-byte tag."""
+        """Ciphertext and 16-byte tag. Raises Misuse unless the nonce is 12 bytes."""
+        if len(nonce) != _AEAD_NONCE:
+            raise Misuse("crypto.nonce-length", f"expected a nonce of {_AEAD_NONCE} bytes, got {len(nonce)}")
         return self._cipher.encrypt(nonce, plaintext, aad)
 
     def decrypt(self, nonce: bytes, ciphertext: bytes | bytearray | memoryview, aad: bytes) -> bytes:
         """Plaintext; raises the opaque ``crypto.cannot-open``."""
+        if len(nonce) != _AEAD_NONCE:
+            raise cannot_open()
         try:
             return self._cipher.decrypt(nonce, ciphertext, aad)
         except (InvalidTag, ValueError):
@@ -215,8 +266,16 @@ def hkdf_sha256(secret: bytes, *, salt: bytes, info: bytes, length: int) -> byte
 
 
 def scrypt(passphrase: bytes, *, salt: bytes, n: int, r: int, p: int, length: int = 32) -> bytes:
-    """scrypt (RFC 7914)."""
-    return Scrypt(salt=salt, length=length, n=n, r=r, p=p).derive(passphrase)
+    """scrypt (RFC 7914). Parameters may come from a file, so their cost is bounded: at most 1 GiB, p at most 16.
+
+    Raises Malformed for other parameters, Unavailable if the memory cannot be had.
+    """
+    if not (n >= 2 and n & (n - 1) == 0 and r >= 1 and 1 <= p <= 16 and 128 * n * r <= _MAX_SCRYPT_BYTES):
+        raise Malformed("crypto.scrypt", "expected scrypt parameters within 1 GiB, N a power of two, got others")
+    try:
+        return Scrypt(salt=salt, length=length, n=n, r=r, p=p).derive(passphrase)
+    except MemoryError:
+        raise Unavailable("crypto.memory", "expected enough memory for scrypt, got too little") from None
 
 
 def same(a: bytes, b: bytes, *, code: str, message: str, hint: str = "") -> None:
@@ -242,7 +301,11 @@ def session_binding(*parts: bytes) -> bytes:
 
 
 def ed25519_verify(public: bytes, message: bytes, signature: bytes) -> None:
-    """Plain Ed25519, for formats that are not ours (C2SP signed notes). Raises Refused."""
+    """Plain Ed25519, for formats that are not ours (C2SP signed notes).
+
+    Raises Refused, and Malformed for a public key that cannot be one.
+    """
+    require_ed25519_public(public)
     try:
         Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
     except (InvalidSignature, ValueError):
@@ -250,14 +313,16 @@ def ed25519_verify(public: bytes, message: bytes, signature: bytes) -> None:
 
 
 def ed25519_sign(secret: bytes, message: bytes) -> bytes:
-    """Plain Ed25519 with a 32-byte seed."""
-    return Ed25519PrivateKey.from_private_bytes(secret).sign(message)
+    """Plain Ed25519 with a 32-byte seed. Raises Malformed for a seed of another length."""
+    return _ed25519(secret).sign(message)
 
 
 def ed25519_public(secret: bytes) -> bytes:
-    """Public key of a 32-byte Ed25519 seed."""
-    return (
-        Ed25519PrivateKey.from_private_bytes(secret)
-        .public_key()
-        .public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
-    )
+    """Public key of a 32-byte Ed25519 seed. Raises Malformed for a seed of another length."""
+    return _ed25519(secret).public_key().public_bytes_raw()
+
+
+def _ed25519(secret: bytes) -> Ed25519PrivateKey:
+    if len(secret) != _SEED:
+        raise Malformed("crypto.key-length", f"expected {_SEED} secret bytes, got {len(secret)}")
+    return Ed25519PrivateKey.from_private_bytes(secret)

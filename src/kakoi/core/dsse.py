@@ -1,8 +1,9 @@
 """DSSE envelopes with the hybrid signature (secure-systems-lab/dsse, protocol and envelope v1.0.2).
 
 What is signed is the exact payload bytes; they are parsed after verification and never re-serialised.
-An envelope holds one or more signers; each signer contributes exactly two entries, its Ed25519 and
-its ML-DSA-65 signature, named by key id. An entry that belongs to no expected signer is refused.
+An envelope has one signer and exactly two entries, named by key id: first its Ed25519, then its ML-DSA-65 signature.
+Fixed number and order leave no second envelope that holds the same signatures. Each half is an ordinary DSSE signature
+(ML-DSA under a context string), so any DSSE library can check one half; only ``verify`` checks what Kakoi relies on.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ IN_TOTO_TYPE: Final = "application/vnd.in-toto+json"
 
 
 def pae(payload_type: str, payload: bytes) -> bytes:
-    """DSSE pre-authentication encoding: what is signed."""
+    """DSSE pre-authentication encoding: what is signed. Lengths in front of both parts keep it unambiguous."""
     kind = payload_type.encode("utf-8")
     return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
 
@@ -29,7 +30,7 @@ def pae(payload_type: str, payload: bytes) -> bytes:
 class Entry(Record):
     """One signature of an envelope."""
 
-    keyid: Annotated[str, Limit(least=64, most=64, pattern=r"[0-9a-f]{64}\Z")]
+    keyid: Annotated[str, Limit(least=64, most=64, pattern=r"[0-9a-f]{64}", form="64 lower-case hex digits")]
     sig: Annotated[bytes, Limit(least=64, most=4096)]
 
 
@@ -40,8 +41,8 @@ class Envelope(Record):
     MAX_BYTES: ClassVar[int] = 24 * 1024 * 1024
 
     payload: Annotated[bytes, Limit(least=2, most=16 * 1024 * 1024)]
-    payloadType: Annotated[str, Limit(least=1, most=80)]  # noqa: N815 - DSSE's own name
-    signatures: Annotated[tuple[Entry, ...], Limit(least=2, most=64)]
+    payloadType: Annotated[str, Limit(least=1, most=80, pattern=r"[!-~]+", form="a media type")]  # noqa: N815 - DSSE's own name
+    signatures: Annotated[tuple[Entry, ...], Limit(least=2, most=2)]
 
     @property
     def payload_id(self) -> ObjectId:
@@ -67,24 +68,19 @@ def verify(envelope: Envelope, key: VerifyingKey, *, payload_type: str = PAYLOAD
     """The payload, if exactly ``key`` signed it with both algorithms.
 
     1. the payload type is the expected one (no cross-type confusion);
-    2. there are exactly two entries, one under each key id of ``key``;
+    2. the entries stand under the key ids of ``key``: Ed25519 first, ML-DSA-65 second;
     3. both verify over the pre-authentication encoding.
 
-    Raises Malformed for 1 and 2, Refused for 3 and for another signer.
+    Raises Malformed for 1, Refused for 2 and 3.
     """
     if envelope.payloadType != payload_type:
         raise Malformed("envelope.type", f"expected payload type {payload_type}, got another")
-    found = {entry.keyid: entry.sig for entry in envelope.signatures}
-    if len(envelope.signatures) != 2 or len(found) != 2:
-        raise Malformed("envelope.signatures", "expected exactly one Ed25519 and one ML-DSA-65 signature")
-    if set(found) != {key.ed25519_keyid, key.mldsa65_keyid}:
+    first, second = envelope.signatures
+    if (first.keyid, second.keyid) != (key.ed25519_keyid, key.mldsa65_keyid):
         raise Refused(
             "signature.signer",
-            "expected the signatures of the named party, got those of another key",
+            "expected the Ed25519 and then the ML-DSA-65 signature of the named party, got others",
             hint="compare the party card with the one its owner shows you",
         )
-    key.verify(
-        pae(payload_type, envelope.payload),
-        Signature(ed25519=found[key.ed25519_keyid], mldsa65=found[key.mldsa65_keyid]),
-    )
+    key.verify(pae(payload_type, envelope.payload), Signature(ed25519=first.sig, mldsa65=second.sig))
     return envelope.payload

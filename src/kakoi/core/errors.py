@@ -33,6 +33,10 @@ class KakoiError(Exception):
         self.message = message
         self.hint = hint
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Errors cross process borders (the engine's, a test runner's) whole."""
+        return _rebuild, (type(self), self.code, self.message, self.hint)
+
     def __str__(self) -> str:
         return f"{self.message} [{self.code}]"
 
@@ -65,6 +69,10 @@ class Fatal(KakoiError):
     """The state on disk or in memory contradicts itself; going on could make it worse."""
 
     exit_code = 6
+
+
+def _rebuild(cls: type[KakoiError], code: str, message: str, hint: str) -> KakoiError:
+    return cls(code, message, hint=hint)
 
 
 def cannot_open() -> Refused:
