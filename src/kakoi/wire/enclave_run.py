@@ -19,6 +19,7 @@ from kakoi.contract.approve import Agreement, in_force
 from kakoi.contract.sign import Signed, open_signed
 from kakoi.core.dsse import Envelope
 from kakoi.core.errors import KakoiError, Refused
+from kakoi.core.ids import ObjectId
 from kakoi.wire.messages import Challenge, Denial, KeyGrant, RunRequest
 
 MAX_CLOCK_DIFFERENCE = 300
@@ -40,7 +41,7 @@ class MessageArrived:
 class SessionMade:
     """The session object with its evidence exists and has this id."""
 
-    session: str
+    session: ObjectId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +63,7 @@ Event = MessageArrived | SessionMade | OutputReleased | StepFailed
 class MakeSession:
     """Make evidence over these challenges (ids, sorted) and publish the session."""
 
-    challenges: tuple[str, ...]
+    challenges: tuple[ObjectId, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

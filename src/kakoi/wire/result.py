@@ -29,15 +29,6 @@ class OutputPayload(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LogProof(Record):
-    """That the passport is in the transparency log: RFC 9162 inclusion proof and a C2SP checkpoint."""
-
-    index: Annotated[int, Limit(most=2**53 - 1)]
-    path: Annotated[tuple[Annotated[bytes, Limit(least=32, most=32)], ...], Limit(most=64)]
-    checkpoint: Annotated[bytes, Limit(least=1, most=16 * 1024)]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ResultFile(Record):
     """``result.kakoi``: one file that ``kakoi verify`` checks offline, for ever."""
 
@@ -46,4 +37,5 @@ class ResultFile(Record):
 
     passport: Envelope
     output: Annotated[bytes, Limit(least=2, most=2 * MAX_OUTPUT_BYTES)]
-    log: LogProof
+    log: Annotated[bytes, Limit(least=1, most=64 * 1024)]
+    """C2SP tlog-proof that the passport is in the contract's transparency log."""

@@ -1,0 +1,104 @@
+"""The end of a run: the output sealed to its recipients, and the passport that says what it is."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+from kakoi.contract.approve import Agreement
+from kakoi.contract.sign import Signed, seal
+from kakoi.core import crypto, dsse
+from kakoi.core.dsse import Envelope
+from kakoi.core.encoding import sha256
+from kakoi.core.ids import ObjectId
+from kakoi.enclave.keeper.session import SessionKeys
+from kakoi.wire.messages import (
+    Challenge,
+    GateDecision,
+    KeyGrant,
+    Passport,
+    Predicate,
+    RecipientKey,
+    RunRequest,
+    SealedResult,
+    Subject,
+    SubjectDigest,
+    result_info,
+)
+from kakoi.wire.result import OutputPayload
+
+HARDWARE_NOTICE = "The enclave's evidence was made by hardware and judged by every owner."
+SOFTWARE_NOTICE = (
+    "NOT PROTECTED BY HARDWARE: the software platform protects nothing. For tests and demonstrations only."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """What is sent to the hub, in this order: the blob, the passport, the result."""
+
+    blob: bytes
+    passport: Envelope
+    result: Envelope
+
+
+def publish(
+    *,
+    agreement: Agreement,
+    request: Signed[RunRequest],
+    attempt: int,
+    keys: SessionKeys,
+    session: Envelope,
+    challenges: tuple[Signed[Challenge], ...],
+    grants: tuple[Signed[KeyGrant], ...],
+    missing_layers: tuple[str, ...],
+    released: bytes,
+    gate: tuple[GateDecision, ...],
+) -> Published:
+    """Seal ``released`` to the contract's recipients and sign the passport with the session's key."""
+    output = OutputPayload(
+        run=request.id, contract=agreement.id, salt=secrets.token_bytes(32), released=released
+    ).encode()
+    hardware = all(grant.record.verdict.protected_by_hardware for grant in grants)
+    passport = Passport(
+        _type="https://in-toto.io/Statement/v1",
+        predicateType="urn:kakoi:passport:v1",
+        subject=(Subject(name="output", digest=SubjectDigest(sha256=ObjectId(sha256(output).hex()))),),
+        predicate=Predicate(
+            run=request.id,
+            contract=agreement.id,
+            request=request.envelope,
+            bundle=agreement.bundle,
+            challenges=tuple(challenge.envelope for challenge in challenges),
+            session=session,
+            grants=tuple(grant.envelope for grant in grants),
+            gate=gate,
+            missing_layers=missing_layers,
+            protected_by_hardware=hardware,
+            notice=HARDWARE_NOTICE if hardware else SOFTWARE_NOTICE,
+        ),
+    )
+    signed = dsse.sign(passport.encode(), keys.signing, payload_type=dsse.IN_TOTO_TYPE)
+    context = {"run": request.id, "contract": agreement.id, "session": session.payload_id}
+    key = secrets.token_bytes(32)
+    # The key is used for this one message, so the nonce may be constant.
+    blob = crypto.aead_encrypt(key, bytes(12), output, result_info(**context, party=""))
+    result = SealedResult(
+        run=request.id,
+        attempt=attempt,
+        contract=agreement.id,
+        session=session.payload_id,
+        passport=signed.payload_id,
+        blob=ObjectId(sha256(blob).hex()),
+        size=len(blob),
+        keys=tuple(
+            RecipientKey(
+                party=party,
+                sealed=crypto.seal(
+                    key, agreement.cards[party].record.sealing, info=result_info(**context, party=party)
+                ),
+            )
+            for party in agreement.contract.recipients
+        ),
+    )
+    return Published(blob=blob, passport=signed, result=seal(result, keys.signing))

@@ -1,0 +1,150 @@
+"""From files that people write (TOML) to analyses and contracts that parties sign.
+
+docs/formats/drafts.md describes both files. Everything has a stated value: what is left out is refused, except
+the disclosure rules, whose defaults are DataSHIELD's.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from kakoi.attest.policy import AttestationPolicy
+from kakoi.contract.model import (
+    Analysis,
+    Contract,
+    ContractAnalysis,
+    ContractData,
+    ContractParty,
+    DatasetManifest,
+    DisclosureRules,
+    Limits,
+    LogKey,
+)
+from kakoi.core import encoding
+from kakoi.core.errors import Malformed, Misuse
+from kakoi.core.ids import PartyId, parse_id
+from kakoi.core.records import Record, from_value, to_value
+
+DATASHIELD_RULES: Final = DisclosureRules(
+    minimum_cell=3,
+    minimum_contributors=3,
+    parameters_per_person="0.33",
+    max_digits=6,
+    max_output_bytes=1_000_000,
+)
+"""nfilter.tab 3, nfilter.subset 3 and nfilter.glm 0.33; six digits and one megabyte are Kakoi's own."""
+_DAY: Final = 86400
+R = TypeVar("R", bound=Record)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file of at most 256 KiB. Raises Misuse or Malformed with the line of the error."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        raise Misuse("file.missing", f"expected the file {path}, found none", hint="check the path") from None
+    if len(data) > 256 * 1024:
+        raise Malformed("draft.size", f"expected at most 256 KiB in {path.name}", hint="is this the right file?")
+    try:
+        return tomllib.loads(data.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise Malformed(
+            "draft.toml", f"{path.name}: expected TOML, got an error: {error}", hint="correct that line"
+        ) from None
+
+
+def analysis_from_file(path: Path, author: PartyId) -> Analysis:
+    """An analysis from its TOML description; the source lies in the file it names, beside it."""
+    value = read_toml(path)
+    source = value.pop("source", None)
+    if not isinstance(source, str):
+        raise Malformed("draft.source", f'{path.name}: expected source = "file name"')
+    try:
+        text = (path.parent / source).read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise Misuse("file.missing", f"expected the source file {source} beside {path.name}, in UTF-8") from None
+    value = _parameters_with_defaults(value)
+    return _record(Analysis, {"kind": Analysis.KIND, **value, "author": author, "source": text}, path.name)
+
+
+def _parameters_with_defaults(value: dict[str, Any]) -> dict[str, Any]:
+    empty: dict[str, Any] = {"minimum": None, "maximum": None, "choices": []}
+    value["parameters"] = [{**empty, **entry} for entry in value.get("parameters", [])]
+    value["outputs"] = [{"parameters": 0, **entry} for entry in value.get("outputs", [])]
+    return value
+
+
+def contract_from_file(
+    path: Path,
+    *,
+    drafter: PartyId,
+    manifests: Mapping[str, DatasetManifest],
+    platforms: AttestationPolicy,
+    log: LogKey,
+    now: int,
+) -> Contract:
+    """A contract from its TOML draft. ``manifests`` holds the data sets that it names, by id.
+
+    Raises Malformed, naming the member, for anything missing, unknown or out of range.
+    """
+    value = read_toml(path)
+    try:
+        parties = [ContractParty(party=_party(p["id"]), roles=tuple(p["roles"])) for p in value.pop("party")]
+        data = [_data(entry, manifests) for entry in value.pop("data")]
+        analyses = [ContractAnalysis(analysis=parse_id(a["id"]), max_runs=a["max_runs"]) for a in value.pop("analysis")]
+        contract = Contract(
+            title=value.pop("title"),
+            purpose=value.pop("purpose"),
+            version=value.pop("version", 1),
+            supersedes=value.pop("supersedes", None),
+            drafter=drafter,
+            parties=tuple(parties),
+            data=tuple(data),
+            analyses=tuple(analyses),
+            recipients=tuple(_party(r) for r in value.pop("recipients")),
+            platforms=platforms,
+            accepted_weaknesses=tuple(value.pop("accepted_weaknesses", ())),
+            limits=_record(Limits, value.pop("limits"), f"{path.name}: limits"),
+            log=log,
+            not_before=now - 60,
+            expires=now + _DAY * value.pop("days"),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise Malformed(
+            "draft.member",
+            f"{path.name}: expected every member of a contract draft, got an error at {error}",
+            hint="docs/formats/drafts.md lists them",
+        ) from None
+    if value:
+        raise Malformed(
+            "draft.unknown", f"{path.name}: a member that a draft does not have: {', '.join(sorted(value))}"
+        )
+    return contract
+
+
+def merged_rules(overrides: Mapping[str, Any]) -> DisclosureRules:
+    """DataSHIELD's defaults with an owner's own values in place."""
+    return _record(DisclosureRules, {**to_value(DATASHIELD_RULES), **overrides}, "rules")
+
+
+def _data(entry: Mapping[str, Any], manifests: Mapping[str, DatasetManifest]) -> ContractData:
+    identity = parse_id(entry["manifest"])
+    if identity not in manifests:
+        raise Misuse(
+            "draft.manifest", "expected a data set that the hub has, got an unknown id", hint="kakoi dataset upload"
+        )
+    return ContractData(
+        manifest=identity, owner=PartyId(manifests[identity].owner), rules=merged_rules(entry.get("rules", {}))
+    )
+
+
+def _party(text: str) -> PartyId:
+    return PartyId(parse_id(text))
+
+
+def _record(cls: type[R], value: Mapping[str, Any], where: str) -> R:
+    # The same strict decoder that reads signed objects reads drafts, so a draft cannot say what an object cannot.
+    return from_value(cls, encoding.loads(encoding.dumps(dict(value))), where)

@@ -1,0 +1,235 @@
+"""``kakoi verify``: what one result file proves, checked offline and without trusting operator or vendor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from kakoi.attest import registry
+from kakoi.attest.registry import Verifier
+from kakoi.attest.report import PlatformKind, Verdict
+from kakoi.contract.approve import Agreement, agree, in_force
+from kakoi.contract.sign import Signed, open_signed
+from kakoi.core import dsse
+from kakoi.core.encoding import sha256
+from kakoi.core.errors import Refused
+from kakoi.tlog import proof as log_proof
+from kakoi.tlog.checkpoint import VerifiedCheckpoint
+from kakoi.tlog.leaf import PASSPORT_KIND, leaf_hash
+from kakoi.wire.analyst_run import open_session
+from kakoi.wire.enclave_run import MAX_CLOCK_DIFFERENCE
+from kakoi.wire.messages import Challenge, KeyGrant, Passport, Predicate, RunRequest, Session
+from kakoi.wire.request import open_request
+from kakoi.wire.result import OutputPayload, ResultFile
+
+_EARNED: Final = object()
+M = TypeVar("M", Challenge, KeyGrant)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """A sentence for people: a key of the message catalogue and its parameters."""
+
+    key: str
+    parameters: Mapping[str, str | int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedResult:
+    """A result whose passport holds. Only ``verify_result`` makes one."""
+
+    agreement: Agreement
+    request: RunRequest
+    passport: Predicate
+    output: OutputPayload
+    verdicts: tuple[Verdict, ...]
+    checkpoint: VerifiedCheckpoint
+    proven: tuple[Said, ...]
+    not_proven: tuple[Said, ...]
+    earned: object = None
+
+    def __post_init__(self) -> None:
+        if self.earned is not _EARNED:
+            raise TypeError("VerifiedResult is made by verify_result only")
+
+    @property
+    def protected_by_hardware(self) -> bool:
+        """Whether real hardware made the evidence. False for the ``software`` platform."""
+        return self.passport.protected_by_hardware
+
+
+def verify_result(data: bytes, *, verifiers: Mapping[PlatformKind, Verifier]) -> VerifiedResult:
+    """What ``result.kakoi`` proves.
+
+    0. the file and everything in it parses strictly;
+    1. the session's key signed the passport (in-toto Statement in DSSE), and the session signed itself;
+    2. the contract is whole: every party's card, every manifest and analysis, every party's approval;
+    3. the run request is the analyst's and within the contract;
+    4. each owner, and nobody else, gave one challenge and one key grant to exactly this session, in the contract's dates
+       and at times that agree;
+    5. the evidence, judged again with the collateral and at the time that each owner used, gives each owner's verdict,
+       and binds this run, this contract, these challenges and these keys;
+    6. missing isolation layers are those that the contract accepts by name;
+    7. the output's digest is the passport's subject, and the output is of this run;
+    8. the passport is in the transparency log that the contract names;
+    9. the passport says about hardware what the verdicts say.
+
+    Raises Malformed or Refused at the first that fails.
+    """
+    file = ResultFile.decode(data)
+    unverified = Passport.decode(file.passport.payload)
+    session = open_session(unverified.predicate.session)
+    dsse.verify(file.passport, session.record.verifying_key, payload_type=dsse.IN_TOTO_TYPE)
+    predicate = unverified.predicate
+
+    agreement = agree(predicate.bundle)
+    request = open_request(predicate.request, agreement)
+    _same_run(predicate, agreement, request, session)
+    challenges = _one_of_each(Challenge, predicate.challenges, agreement)
+    grants = _one_of_each(KeyGrant, predicate.grants, agreement)
+    _conversation(agreement, session, challenges, grants)
+    verdicts = tuple(_judge_again(agreement, session.record, grant.record, verifiers) for grant in grants)
+    _layers(predicate, session.record, agreement)
+    output = _output(file, unverified, request)
+    checkpoint = log_proof.verify(
+        log_proof.decode(file.log), agreement.contract.log, leaf=leaf_hash(PASSPORT_KIND, file.passport.payload_id)
+    )
+    _hardware(predicate, verdicts)
+    return VerifiedResult(
+        agreement=agreement,
+        request=request.record,
+        passport=predicate,
+        output=output,
+        verdicts=verdicts,
+        checkpoint=checkpoint,
+        proven=_proven(agreement, verdicts, checkpoint),
+        not_proven=_not_proven(predicate, verdicts),
+        earned=_EARNED,
+    )
+
+
+def _wrong(what: str) -> Refused:
+    return Refused(
+        "passport.contradiction",
+        f"the passport contradicts itself: {what}",
+        hint="the file was put together from different runs, or altered; ask the recipient for the original",
+    )
+
+
+def _same_run(
+    predicate: Predicate, agreement: Agreement, request: Signed[RunRequest], session: Signed[Session]
+) -> None:
+    if predicate.contract != agreement.id or session.record.contract != agreement.id:
+        raise _wrong("expected one contract throughout")
+    if predicate.run != request.id or session.record.run != request.id:
+        raise _wrong("expected one run throughout")
+
+
+def _one_of_each(cls: type[M], envelopes: tuple[dsse.Envelope, ...], agreement: Agreement) -> tuple[Signed[M], ...]:
+    found: dict[str, Signed[M]] = {}
+    for envelope in envelopes:
+        owner = cls.decode(envelope.payload).owner
+        if owner not in agreement.owners:
+            raise _wrong("expected challenges and grants of the contract's owners only")
+        found[owner] = open_signed(cls, envelope, agreement.cards[owner])
+    if set(found) != set(agreement.owners) or len(envelopes) != len(found):
+        raise _wrong("expected one challenge and one key grant of each owner")
+    return tuple(found.values())
+
+
+def _conversation(
+    agreement: Agreement,
+    session: Signed[Session],
+    challenges: tuple[Signed[Challenge], ...],
+    grants: tuple[Signed[KeyGrant], ...],
+) -> None:
+    record = session.record
+    if tuple(sorted(challenge.id for challenge in challenges)) != record.challenges:
+        raise _wrong("expected the session to answer exactly the owners' challenges")
+    times: list[int] = []
+    messages: list[Challenge | KeyGrant] = [*(c.record for c in challenges), *(g.record for g in grants)]
+    for message in messages:
+        if (message.run, message.attempt, message.contract) != (record.run, record.attempt, record.contract):
+            raise _wrong("expected challenges and grants of this run and attempt")
+        in_force(agreement, message.issued_at)
+        times.append(message.issued_at)
+    for grant in (signed.record for signed in grants):
+        if grant.session != session.id:
+            raise _wrong("expected key grants for this session")
+        if {key.manifest for key in grant.keys} != {entry.manifest for entry in agreement.data_of(grant.owner)}:
+            raise _wrong("expected a key for each data set of the owner")
+        if not 0 < grant.lease_until - grant.issued_at <= agreement.contract.limits.lease_seconds:
+            raise _wrong("expected leases within the contract's limit")
+    if max(times) - min(times) > MAX_CLOCK_DIFFERENCE + agreement.contract.limits.lease_seconds:
+        raise _wrong("expected owners' times that agree")
+
+
+def _judge_again(
+    agreement: Agreement, session: Session, grant: KeyGrant, verifiers: Mapping[PlatformKind, Verifier]
+) -> Verdict:
+    verdict = registry.judge(
+        session.evidence,
+        grant.collateral,
+        agreement.contract.platforms,
+        report_data=session.report_data,
+        now=grant.verdict.evaluated_at,
+        verifiers=verifiers,
+    )
+    if verdict != grant.verdict:
+        raise _wrong("expected the evidence to give the verdict that the owner recorded")
+    if abs(grant.verdict.evaluated_at - grant.issued_at) > MAX_CLOCK_DIFFERENCE:
+        raise _wrong("expected the evidence to be judged when the grant was made")
+    return verdict
+
+
+def _layers(predicate: Predicate, session: Session, agreement: Agreement) -> None:
+    if predicate.missing_layers != session.missing_layers:
+        raise _wrong("expected the missing layers that the session declared")
+    if not set(session.missing_layers) <= set(agreement.contract.accepted_weaknesses):
+        raise _wrong("expected only missing layers that the contract accepts by name")
+
+
+def _output(file: ResultFile, passport: Passport, request: Signed[RunRequest]) -> OutputPayload:
+    if sha256(file.output).hex() != passport.subject[0].digest.sha256:
+        raise Refused(
+            "passport.output",
+            "expected the output that the passport names, got another",
+            hint="the output was altered after the enclave sealed it",
+        )
+    output = OutputPayload.decode(file.output)
+    if (output.run, output.contract) != (request.id, request.record.contract):
+        raise _wrong("expected an output of this run")
+    return output
+
+
+def _hardware(predicate: Predicate, verdicts: tuple[Verdict, ...]) -> None:
+    if predicate.protected_by_hardware != all(verdict.protected_by_hardware for verdict in verdicts):
+        raise _wrong("expected the passport to say about hardware what the verdicts say")
+
+
+def _proven(agreement: Agreement, verdicts: tuple[Verdict, ...], checkpoint: VerifiedCheckpoint) -> tuple[Said, ...]:
+    kinds = ", ".join(sorted({verdict.claims.platform for verdict in verdicts}))
+    checks = min(len(verdict.checks) for verdict in verdicts)
+    return (
+        Said(key="verify.proven.contract", parameters={"parties": len(agreement.cards)}),
+        Said(key="verify.proven.request"),
+        Said(key="verify.proven.evidence", parameters={"platforms": kinds, "checks": checks}),
+        Said(key="verify.proven.keys", parameters={"owners": len(agreement.owners)}),
+        Said(key="verify.proven.output"),
+        Said(key="verify.proven.log", parameters={"origin": checkpoint.origin, "size": checkpoint.size}),
+    )
+
+
+def _not_proven(predicate: Predicate, verdicts: tuple[Verdict, ...]) -> tuple[Said, ...]:
+    out = [Said(key="verify.not-proven.data-true"), Said(key="verify.not-proven.cards")]
+    if not predicate.protected_by_hardware:
+        out.insert(0, Said(key="verify.not-proven.hardware"))
+    else:
+        out.insert(0, Said(key="verify.not-proven.vendor"))
+    skipped = sorted({check.name for verdict in verdicts for check in verdict.checks if check.outcome == "skipped"})
+    if skipped:
+        out.append(Said(key="verify.not-proven.skipped", parameters={"checks": ", ".join(skipped)}))
+    if predicate.missing_layers:
+        out.append(Said(key="verify.not-proven.layers", parameters={"layers": ", ".join(predicate.missing_layers)}))
+    return tuple(out)
