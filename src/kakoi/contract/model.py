@@ -6,28 +6,56 @@ payload. ``docs/formats/objects.md`` is the human description; a test keeps both
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from decimal import Decimal as Number
+from typing import Annotated, ClassVar, Final, Literal
 
 from kakoi.attest.policy import AttestationPolicy
-from kakoi.core.crypto import ED25519_PUBLIC, MLDSA65_PUBLIC, SEALING_PUBLIC, VerifyingKey
+from kakoi.core.crypto import (
+    ED25519_PUBLIC,
+    MLDSA65_PUBLIC,
+    SEALING_PUBLIC,
+    VerifyingKey,
+    require_ed25519_public,
+    require_sealing_public,
+)
 from kakoi.core.errors import Malformed
-from kakoi.core.records import Decimal, Digest, Limit, Name, PartyRef, Prose, Record, Seconds, Title
+from kakoi.core.limits import LINE, LINE_FORM, TEXT, TEXT_FORM
+from kakoi.core.records import Decimal, Digest, Limit, Name, PartyRef, Prose, Record, Seconds, Slug, Title
+from kakoi.dataset.format import DIGEST_BYTES, MAX_SEGMENTS, layout
 
 Role = Literal["owner", "analyst", "code-owner", "auditor"]
 ColumnType = Literal["integer", "number", "string", "boolean", "date", "datetime"]
+CellText = Annotated[str, Limit(most=80, pattern=LINE, form=LINE_FORM)]
+"""A cell as it stands in the data."""
+SITE: Final = "site"
+"""The column that a logical table adds: whose part a row is from. Taken from the owner's identity, never from a file."""
 
 
-def each_once(names: Sequence[str], what: str) -> None:
-    """Raise Malformed if a name is repeated."""
-    if len(set(names)) != len(names):
+def each_once(entries: Iterable[Hashable], what: str) -> None:
+    """Raise Malformed if an entry is repeated."""
+    found = list(entries)
+    if len(set(found)) != len(found):
         raise Malformed("record.repeated", f"expected each {what} once, got a repetition")
+
+
+def each_name_once(names: Iterable[str], what: str) -> None:
+    """Raise Malformed if two names are equal but for case: SQL engines fold it, so they would be one name there."""
+    each_once((name.lower() for name in names), f"{what} (capitals do not count)")
+
+
+def require_range(minimum: str | None, maximum: str | None) -> None:
+    """Raise Malformed if both limits are given and the lower is above the upper."""
+    if minimum is not None and maximum is not None and Number(minimum) > Number(maximum):
+        raise Malformed("record.range", "expected a minimum that is not above the maximum")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person(Record):
-    """A person's passkey (WebAuthn credential). Unused while ``approvals_required`` is 0."""
+    """A person's passkey (WebAuthn credential, W3C Web Authentication Level 2 §4). Unused while
+    ``approvals_required`` is 0.
+    """
 
     name: Title
     credential_id: Annotated[bytes, Limit(least=16, most=1023)]
@@ -48,7 +76,9 @@ class PartyCard(Record):
     sealing: Annotated[bytes, Limit(least=SEALING_PUBLIC, most=SEALING_PUBLIC)]
     people: Annotated[tuple[Person, ...], Limit(most=64)]
     approvals_required: Annotated[int, Limit(most=64)]
-    relying_party: Annotated[str, Limit(most=253)]
+    relying_party: Annotated[
+        str, Limit(most=253, pattern=r"(?:[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63})*)?", form="a domain name in lower case")
+    ]
     """WebAuthn RP id of the party's console; empty while nobody has a passkey."""
     created: Seconds
 
@@ -58,17 +88,22 @@ class PartyCard(Record):
         return VerifyingKey(ed25519=self.ed25519, mldsa65=self.mldsa65)
 
     def check(self) -> None:
-        """No more approvals can be required than there are people."""
+        """The keys are keys, each passkey counts once, and no more approvals are required than there are people."""
+        each_once((person.credential_id for person in self.people), "passkey")
         if self.approvals_required > len(self.people):
-            raise Malformed("card.approvals", "expected at most as many required approvals as people")
+            raise Malformed("card.approvals", "expected at most as many required approvals as people, got more")
+        if bool(self.people) != bool(self.relying_party):
+            raise Malformed("card.relying-party", "expected a relying party if and only if people have passkeys")
+        require_ed25519_public(self.ed25519)
+        require_sealing_public(self.sealing)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Code(Record):
     """One allowed value of a column, with its meaning."""
 
-    value: Annotated[str, Limit(least=1, most=80)]
-    label: Annotated[str, Limit(most=200)]
+    value: Annotated[str, Limit(least=1, most=80, pattern=LINE, form=LINE_FORM)]
+    label: Annotated[str, Limit(most=200, pattern=LINE, form=LINE_FORM)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,15 +112,23 @@ class Column(Record):
 
     name: Name
     type: ColumnType
-    unit: Annotated[str, Limit(most=40)]
+    unit: Annotated[str, Limit(most=40, pattern=LINE, form=LINE_FORM)]
     """UCUM; empty for dimensionless."""
     codes: Annotated[tuple[Code, ...], Limit(most=4096)]
-    missing: Annotated[tuple[Annotated[str, Limit(most=80)], ...], Limit(most=16, unique=True)]
+    missing: Annotated[tuple[CellText, ...], Limit(most=16, unique=True)]
     """Texts that mean missing; the empty cell only if listed."""
     minimum: Decimal | None
     maximum: Decimal | None
     identifier: Literal["no", "direct", "join-key"]
-    description: Annotated[str, Limit(most=400)]
+    description: Annotated[str, Limit(most=400, pattern=TEXT, form=TEXT_FORM)]
+
+    def check(self) -> None:
+        """A text means one thing; limits are for numbers, and in order."""
+        values = [code.value for code in self.codes]
+        each_once((*values, *self.missing), "code or missing text of a column")
+        if (self.minimum is not None or self.maximum is not None) and self.type not in ("integer", "number"):
+            raise Malformed("column.range", "expected a minimum or maximum on columns of numbers only")
+        require_range(self.minimum, self.maximum)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,8 +140,13 @@ class SealedFile(Record):
     """SHA-256 of the whole ciphertext: where storage keeps it."""
     size: Annotated[int, Limit(least=1, most=2**44)]
     """Bytes of ciphertext."""
-    segment_digests: Annotated[bytes, Limit(least=32, most=32 * 16384)]
+    segment_digests: Annotated[bytes, Limit(least=DIGEST_BYTES, most=DIGEST_BYTES * MAX_SEGMENTS)]
     """SHA-256 of each ciphertext segment, concatenated."""
+
+    def check(self) -> None:
+        """One digest for each segment of a file of this size."""
+        if len(self.segment_digests) != DIGEST_BYTES * layout(self.size).segments:
+            raise Malformed("manifest.segments", "expected one digest for each segment of the file, got another number")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,9 +173,17 @@ class DatasetManifest(Record):
     created: Seconds
 
     def check(self) -> None:
-        """Columns and files appear once."""
-        each_once([c.name for c in self.columns], "column")
-        each_once([f.name for f in self.files], "file")
+        """Columns and files appear once, none is called ``site``, and the person column exists."""
+        each_name_once((c.name for c in self.columns), "column")
+        each_name_once((f.name for f in self.files), "file")
+        if SITE in {c.name.lower() for c in self.columns}:
+            raise Malformed(
+                "manifest.site",
+                "expected no column named site: that name is for the column that tells the owners apart",
+                hint="rename the column in the schema",
+            )
+        if self.person_column is not None and self.person_column not in {c.name for c in self.columns}:
+            raise Malformed("manifest.person-column", "expected the person column to be one of the columns")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +191,11 @@ class TableUse(Record):
     """Which columns of which logical table an analysis may read."""
 
     table: Name
-    columns: Annotated[tuple[Name, ...], Limit(least=1, most=2000, unique=True)]
+    columns: Annotated[tuple[Name, ...], Limit(least=1, most=2000)]
+
+    def check(self) -> None:
+        """Columns appear once."""
+        each_name_once(self.columns, "column")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,8 +206,19 @@ class Parameter(Record):
     type: Literal["integer", "number", "string"]
     minimum: Decimal | None
     maximum: Decimal | None
-    choices: Annotated[tuple[Annotated[str, Limit(most=80)], ...], Limit(most=256, unique=True)]
+    choices: Annotated[tuple[CellText, ...], Limit(most=256, unique=True)]
     """For strings: the only accepted values. At least one."""
+
+    def check(self) -> None:
+        """Numbers have both limits and no choices, strings have choices and no limits: unset would mean anything."""
+        numeric = self.type != "string"
+        if (self.minimum is not None, self.maximum is not None, not self.choices) != (numeric, numeric, numeric):
+            raise Malformed(
+                "parameter.limits",
+                "expected minimum and maximum for a number, and only choices for a string",
+                hint="state what the analyst may choose",
+            )
+        require_range(self.minimum, self.maximum)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,12 +248,14 @@ class Output(Record):
 
     def check(self) -> None:
         """A table has one count; statistics have values only."""
-        each_once([c.name for c in self.columns], "output column")
+        each_name_once((c.name for c in self.columns), "output column")
         counts = sum(1 for c in self.columns if c.role == "count")
         if self.shape == "table" and counts != 1:
             raise Malformed("output.count", "expected exactly one count column in a table output")
         if self.shape == "statistics" and any(c.role != "value" for c in self.columns):
             raise Malformed("output.statistics", "expected only value columns in a statistics output")
+        if self.shape == "table" and self.parameters != 0:
+            raise Malformed("output.parameters", "expected 0 fitted parameters for a table output")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,16 +269,17 @@ class Analysis(Record):
     name: Name
     title: Title
     engine: Literal["sql", "python"]
-    source: Annotated[str, Limit(least=1, most=256 * 1024)]
+    source: Annotated[str, Limit(least=1, most=256 * 1024, pattern=TEXT, form=TEXT_FORM)]
+    """What people approve is what runs: no character may hide or reorder others. Lines end with a line feed alone."""
     reads: Annotated[tuple[TableUse, ...], Limit(least=1, most=64)]
     parameters: Annotated[tuple[Parameter, ...], Limit(most=64)]
     outputs: Annotated[tuple[Output, ...], Limit(least=1, most=64)]
 
     def check(self) -> None:
         """Tables, parameters and outputs appear once; SQL has one table output."""
-        each_once([use.table for use in self.reads], "table")
-        each_once([p.name for p in self.parameters], "parameter")
-        each_once([o.name for o in self.outputs], "output")
+        each_name_once((use.table for use in self.reads), "table")
+        each_name_once((p.name for p in self.parameters), "parameter")
+        each_name_once((o.name for o in self.outputs), "output")
         if self.engine == "sql" and (len(self.outputs) != 1 or self.outputs[0].shape != "table"):
             raise Malformed("analysis.outputs", "expected one table output for an SQL analysis")
 
@@ -226,6 +300,11 @@ class DisclosureRules(Record):
     max_digits: Annotated[int, Limit(least=1, most=15)]
     """Significant digits of a released number."""
     max_output_bytes: Annotated[int, Limit(least=1, most=64 * 1024 * 1024)]
+
+    def check(self) -> None:
+        """A share lies between 0 and 1."""
+        if not 0 <= Number(self.parameters_per_person) <= 1:
+            raise Malformed("rules.share", "expected parameters_per_person from 0 to 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,8 +345,12 @@ class Limits(Record):
 class LogKey(Record):
     """The transparency log that passports go to: C2SP origin and Ed25519 key."""
 
-    origin: Annotated[str, Limit(least=1, most=120, pattern=r"[^\s+]+\Z")]
+    origin: Annotated[str, Limit(least=1, most=120, pattern=r"[!-*,-~]+", form="ASCII without blanks and '+'")]
     ed25519: Annotated[bytes, Limit(least=ED25519_PUBLIC, most=ED25519_PUBLIC)]
+
+    def check(self) -> None:
+        """The key is one under which not everybody can sign."""
+        require_ed25519_public(self.ed25519)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,7 +370,7 @@ class Contract(Record):
     analyses: Annotated[tuple[ContractAnalysis, ...], Limit(least=1, most=256)]
     recipients: Annotated[tuple[PartyRef, ...], Limit(least=1, most=64, unique=True)]
     platforms: AttestationPolicy
-    accepted_weaknesses: Annotated[tuple[Annotated[str, Limit(least=1, most=80)], ...], Limit(most=32, unique=True)]
+    accepted_weaknesses: Annotated[tuple[Slug, ...], Limit(most=32, unique=True)]
     """Missing isolation layers that all parties accept by name (docs/formats/objects.md)."""
     limits: Limits
     log: LogKey
@@ -295,11 +378,11 @@ class Contract(Record):
     expires: Seconds
 
     def check(self) -> None:
-        """Owners, recipients and drafter are parties; dates are in order."""
+        """Owners, recipients and drafter are parties; dates and versions are in order."""
         ids = [p.party for p in self.parties]
         each_once(ids, "party")
-        each_once([d.manifest for d in self.data], "data set")
-        each_once([a.analysis for a in self.analyses], "analysis")
+        each_once((d.manifest for d in self.data), "data set")
+        each_once((a.analysis for a in self.analyses), "analysis")
         owners = {p.party for p in self.parties if "owner" in p.roles}
         for entry in self.data:
             if entry.owner not in owners:
@@ -308,6 +391,10 @@ class Contract(Record):
             raise Malformed("contract.parties", "expected recipients and drafter to be parties of the contract")
         if self.not_before >= self.expires:
             raise Malformed("contract.dates", "expected not_before to lie before expires")
+        if (self.version == 1) != (self.supersedes is None):
+            raise Malformed(
+                "contract.version", "expected version 1 to supersede nothing, and every later one to name it"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -331,6 +418,10 @@ class Approval(Record):
     party: PartyRef
     assertions: Annotated[tuple[Assertion, ...], Limit(most=64)]
     approved_at: Seconds
+
+    def check(self) -> None:
+        """Nobody counts twice."""
+        each_once((assertion.credential_id for assertion in self.assertions), "passkey")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
