@@ -13,9 +13,6 @@ for byte, which can only refuse more), delta and indirect CRLs (refused as unkno
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,61 +21,26 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from kakoi.core import der
+from kakoi.core import x509_fields as fields
 from kakoi.core.encoding import sha256
-from kakoi.core.errors import Malformed, Refused
-from kakoi.core.keys import HashName, PublicKey, from_spki
+from kakoi.core.errors import Refused
+from kakoi.core.keys import PublicKey, from_spki
 from kakoi.core.sealed import Sealed
+from kakoi.core.x509_fields import Extension
 
 MAX_CERTIFICATE_BYTES: Final = 16 * 1024
 MAX_CRL_BYTES: Final = 4 * 1024 * 1024
 MAX_CHAIN: Final = 16
 
-BASIC_CONSTRAINTS: Final = "2.5.29.19"
-KEY_USAGE: Final = "2.5.29.15"
-_UNDERSTOOD: Final = frozenset({BASIC_CONSTRAINTS, KEY_USAGE})
-_COMMON_NAME: Final = "2.5.4.3"
+_UNDERSTOOD: Final = frozenset({fields.BASIC_CONSTRAINTS, fields.KEY_USAGE})
 _KEY_CERT_SIGN: Final = 5
 _CRL_SIGN: Final = 6
 _DIGITAL_SIGNATURE: Final = 0
 _CRL_NUMBER: Final = "2.5.29.20"
-_BIT_STRING: Final = 0x03
-_UTC_TIME: Final = 0x17
-_GENERALIZED_TIME: Final = 0x18
-_TAG_0: Final = 0xA0
-_TAG_3: Final = 0xA3
-
-# AlgorithmIdentifier, exact content → (scheme, hash). RSASSA-PSS as AMD writes it, without and with the default trailer.
-_PSS_SHA384: Final = (
-    "a00f300d06096086480165030402020500a11c301a06092a864886f70d010108300d06096086480165030402020500a203020130"
-)
-_ALGORITHMS: Final[Mapping[bytes, tuple[Literal["ecdsa", "rsa-pkcs1", "rsa-pss"], HashName]]] = {
-    bytes.fromhex("06082a8648ce3d040302"): ("ecdsa", "sha256"),
-    bytes.fromhex("06082a8648ce3d040303"): ("ecdsa", "sha384"),
-    bytes.fromhex("06082a8648ce3d040304"): ("ecdsa", "sha512"),
-    bytes.fromhex("06092a864886f70d01010b0500"): ("rsa-pkcs1", "sha256"),
-    bytes.fromhex("06092a864886f70d01010c0500"): ("rsa-pkcs1", "sha384"),
-    bytes.fromhex("06092a864886f70d01010d0500"): ("rsa-pkcs1", "sha512"),
-    bytes.fromhex("06092a864886f70d01010a3034" + _PSS_SHA384): ("rsa-pss", "sha384"),
-    bytes.fromhex("06092a864886f70d01010a3039" + _PSS_SHA384 + "a303020101"): ("rsa-pss", "sha384"),
-}
-
-
-def _bad(what: str, expected: str, got: str) -> Malformed:
-    return Malformed(
-        "x509.malformed", f"{what}: expected {expected}, got {got}", hint="ask the sender for the original"
-    )
 
 
 def _refuse(code: str, message: str, hint: str) -> Refused:
     return Refused(f"x509.{code}", message, hint=hint)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Extension:
-    """One extension: its DER value (the content of the OCTET STRING)."""
-
-    critical: bool
-    value: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +78,7 @@ class Certificate:
     def extension(self, oid: str) -> bytes:
         """The DER value of an extension. Raises Malformed if it is missing."""
         if oid not in self.extensions:
-            raise _bad(f"certificate {self.common_name!r}", f"an extension {oid}", "none")
+            raise fields.bad(f"certificate {self.common_name!r}", f"an extension {oid}", "none")
         return self.extensions[oid].value
 
     def signed_by(self, issuer: Certificate) -> None:
@@ -176,8 +138,10 @@ class VerifiedChain(metaclass=Sealed):
 
     certificates: tuple[Certificate, ...]
     verified_at: int
+    valid_from: int
+    """First second at which every certificate and list used is in its window."""
     valid_until: int
-    """Last second at which every certificate and list used is still in its window."""
+    """Last such second."""
     unchecked: str
     """Why revocation was not checked, wholly or for the leaf; empty if it was."""
 
@@ -193,7 +157,7 @@ class VerifiedChain(metaclass=Sealed):
 
 
 def _check_signature(key: PublicKey, algorithm: bytes, signature: bytes, signed: bytes, what: str) -> None:
-    scheme, hash_name = _ALGORITHMS[algorithm]
+    scheme, hash_name = fields.ALGORITHMS[algorithm]
     if scheme == "ecdsa":
         key.verify_ecdsa(signature, signed, hash_name, what)
     elif scheme == "rsa-pss":
@@ -223,137 +187,50 @@ def utc(seconds: int) -> str:
 # --- parsing ---------------------------------------------------------------------------------------------------------
 
 
-def _time(tag: int, value: bytes) -> int:
-    """UTCTime or GeneralizedTime in the only forms RFC 5280 §4.1.2.5 allows."""
-    text = value.decode("ascii", "replace")
-    if tag == _UTC_TIME and re.fullmatch(r"[0-9]{12}Z", text):
-        text = ("19" if text[:2] >= "50" else "20") + text
-    elif not (tag == _GENERALIZED_TIME and re.fullmatch(r"[0-9]{14}Z", text)):
-        raise _bad("a date", "UTCTime or GeneralizedTime in UTC", "another form")
-    try:
-        parts = [int(text[i:j]) for i, j in ((0, 4), (4, 6), (6, 8), (8, 10), (10, 12), (12, 14))]
-        return int(datetime(*parts, tzinfo=UTC).timestamp())  # type: ignore[misc, arg-type]
-    except (ValueError, OverflowError):
-        raise _bad("a date", "a day of the calendar", "none") from None
-
-
-def _bits(value: bytes, what: str) -> bytes:
-    if not value or value[0] != 0:
-        raise _bad(what, "a bit string of whole bytes", "another")
-    return value[1:]
-
-
-def _envelope(data: bytes, limit: int, what: str) -> tuple[bytes, list[tuple[int, bytes]], bytes, bytes]:
-    """Signed bytes, their items, signature algorithm and signature of a SIGNED structure."""
-    if len(data) > limit:
-        raise _bad(what, f"at most {limit} bytes", str(len(data)))
-    outer = der.sequence(data)
-    if [tag for tag, _ in outer] != [der.SEQUENCE, der.SEQUENCE, _BIT_STRING]:
-        raise _bad(what, "signed data, algorithm and signature", "other items")
-    algorithm = outer[1][1]
-    if algorithm not in _ALGORITHMS:
-        raise _bad(what, "ECDSA, RSASSA-PSS or RSA PKCS#1 with SHA-2", "another signature algorithm")
-    return der.write(der.SEQUENCE, outer[0][1]), der.items(outer[0][1]), algorithm, _bits(outer[2][1], what)
-
-
-def _extensions(value: bytes, what: str) -> dict[str, Extension]:
-    found: dict[str, Extension] = {}
-    for tag, item in der.sequence(value):
-        if tag != der.SEQUENCE:
-            raise _bad(what, "a list of extensions", "another item")
-        parts = der.items(item)
-        critical = len(parts) == 3
-        if [t for t, _ in parts] != (
-            [der.OID, der.BOOLEAN, der.OCTET_STRING] if critical else [der.OID, der.OCTET_STRING]
-        ):
-            raise _bad(what, "extensions with an identifier and a value", "another form")
-        if critical and not der.boolean(parts[1][1]):
-            raise _bad(what, "DER, where false is left out", "an explicit false")
-        oid = der.oid(parts[0][1])
-        if oid in found:
-            raise _bad(what, "each extension once", "a repetition")
-        found[oid] = Extension(critical=critical, value=parts[-1][1])
-    return found
-
-
-def _common_name(name: bytes) -> str:
-    found = []
-    for _, relative in der.items(name):
-        for _, attribute in der.items(relative):
-            parts = der.items(attribute)
-            if len(parts) == 2 and parts[0][0] == der.OID and der.oid(parts[0][1]) == _COMMON_NAME:
-                found.append(parts[1][1].decode("utf-8", "replace"))
-    return found[0] if len(found) == 1 else ""
-
-
-def _basic_constraints(extensions: Mapping[str, Extension]) -> tuple[bool, int | None]:
-    if BASIC_CONSTRAINTS not in extensions:
-        return False, None
-    parts = der.sequence(extensions[BASIC_CONSTRAINTS].value)
-    tags = [tag for tag, _ in parts]
-    if tags not in ([], [der.BOOLEAN], [der.BOOLEAN, der.INTEGER]) or (parts and not der.boolean(parts[0][1])):
-        raise _bad("basic constraints", "CA and an optional path length", "another form")
-    length = der.integer(parts[1][1]) if len(parts) == 2 else None
-    if length is not None and not 0 <= length < MAX_CHAIN:
-        raise _bad("basic constraints", f"a path length below {MAX_CHAIN}", "another")
-    return bool(parts), length
-
-
-def _key_usage(extensions: Mapping[str, Extension]) -> frozenset[int] | None:
-    if KEY_USAGE not in extensions:
-        return None
-    value = der.one(extensions[KEY_USAGE].value, _BIT_STRING)
-    if not 2 <= len(value) <= 3 or value[0] > 7:
-        raise _bad("key usage", "one or two bytes of bits", "another length")
-    bits = int.from_bytes(value[1:], "big")
-    width = 8 * (len(value) - 1)
-    return frozenset(i for i in range(width) if bits >> (width - 1 - i) & 1)
-
-
 def parse_certificate(data: bytes) -> Certificate:
     """A certificate from exactly ``data`` (DER). Raises Malformed ``x509.malformed``, ``der.encoding``."""
     what = "certificate"
-    signed, items, algorithm, signature = _envelope(data, MAX_CERTIFICATE_BYTES, what)
-    if [tag for tag, _ in items] != [_TAG_0, der.INTEGER, *[der.SEQUENCE] * 5, _TAG_3]:
-        raise _bad(what, "version 3 with extensions and no unique identifiers", "another form")
+    signed, items, algorithm, signature = fields.envelope(data, MAX_CERTIFICATE_BYTES, what)
+    if [tag for tag, _ in items] != [fields.TAG_0, der.INTEGER, *[der.SEQUENCE] * 5, fields.TAG_3]:
+        raise fields.bad(what, "version 3 with extensions and no unique identifiers", "another form")
     version, serial, inner, issuer, validity, subject, spki, extra = (value for _, value in items)
     if der.one(version, der.INTEGER) != b"\x02" or inner != algorithm:
-        raise _bad(what, "version 3 and the same algorithm inside and outside", "another")
+        raise fields.bad(what, "version 3 and the same algorithm inside and outside", "another")
     dates = der.items(validity)
     if len(dates) != 2:
-        raise _bad(what, "two dates", str(len(dates)))
-    extensions = _extensions(extra, what)
-    is_ca, path_length = _basic_constraints(extensions)
+        raise fields.bad(what, "two dates", str(len(dates)))
+    extensions = fields.extensions(extra, what)
+    is_ca, path_length = fields.basic_constraints(extensions)
     return Certificate(
         der=data, signed=signed, algorithm=algorithm, signature=signature, serial=der.integer(serial), issuer=issuer,
-        subject=subject, common_name=_common_name(subject), not_before=_time(*dates[0]), not_after=_time(*dates[1]),
+        subject=subject, common_name=fields.common_name(subject), not_before=fields.time(*dates[0]), not_after=fields.time(*dates[1]),
         public_key=from_spki(der.write(der.SEQUENCE, spki)), extensions=MappingProxyType(extensions), is_ca=is_ca,
-        path_length=path_length, key_usage=_key_usage(extensions),
+        path_length=path_length, key_usage=fields.key_usage(extensions),
     )  # fmt: skip
 
 
 def parse_crl(data: bytes) -> RevocationList:
     """A version-2 revocation list from exactly ``data`` (DER, at most 4 MiB). Raises Malformed."""
     what = "revocation list"
-    signed, items, algorithm, signature = _envelope(data, MAX_CRL_BYTES, what)
-    if items and items[-1][0] == _TAG_0:
-        extensions = _extensions(items.pop()[1], what)
+    signed, items, algorithm, signature = fields.envelope(data, MAX_CRL_BYTES, what)
+    if items and items[-1][0] == fields.TAG_0:
+        extensions = fields.extensions(items.pop()[1], what)
     else:
-        raise _bad(what, "a version-2 list with extensions", "none")
+        raise fields.bad(what, "a version-2 list with extensions", "none")
     has_entries = bool(items) and items[-1][0] == der.SEQUENCE and len(items) == 6
     entries = der.items(items.pop()[1]) if has_entries else []
-    times = (_UTC_TIME, _GENERALIZED_TIME)
+    times = (fields.UTC_TIME, fields.GENERALIZED_TIME)
     tags = [tag for tag, _ in items]
     if tags[:3] != [der.INTEGER, der.SEQUENCE, der.SEQUENCE] or len(tags) != 5 or not all(t in times for t in tags[3:]):
-        raise _bad(what, "version, algorithm, issuer and both dates", "another form")
+        raise fields.bad(what, "version, algorithm, issuer and both dates", "another form")
     if items[0][1] != b"\x01" or items[1][1] != algorithm:
-        raise _bad(what, "version 2 and the same algorithm inside and outside", "another")
+        raise fields.bad(what, "version 2 and the same algorithm inside and outside", "another")
     if any(extension.critical for extension in extensions.values()):
-        raise _bad(what, "no critical extension", "one, such as a delta or partial list")
+        raise fields.bad(what, "no critical extension", "one, such as a delta or partial list")
     number = extensions.get(_CRL_NUMBER)
     return RevocationList(
         der=data, signed=signed, algorithm=algorithm, signature=signature, issuer=items[2][1],
-        this_update=_time(*items[3]), next_update=_time(*items[4]), revoked=_revoked(entries),
+        this_update=fields.time(*items[3]), next_update=fields.time(*items[4]), revoked=_revoked(entries),
         number=der.integer(der.one(number.value, der.INTEGER)) if number else None,
     )  # fmt: skip
 
@@ -363,59 +240,39 @@ def _revoked(entries: list[tuple[int, bytes]]) -> frozenset[int]:
     for tag, entry in entries:
         parts = der.items(entry) if tag == der.SEQUENCE else []
         if len(parts) not in (2, 3) or parts[0][0] != der.INTEGER:
-            raise _bad("revocation list", "entries with a serial and a date", "another form")
-        _time(*parts[1])
-        if len(parts) == 3 and any(e.critical for e in _extensions(der.write(*parts[2]), "revocation entry").values()):
-            raise _bad("revocation list", "no critical entry extension", "one")
+            raise fields.bad("revocation list", "entries with a serial and a date", "another form")
+        fields.time(*parts[1])
+        if len(parts) == 3 and any(
+            e.critical for e in fields.extensions(der.write(*parts[2]), "revocation entry").values()
+        ):
+            raise fields.bad("revocation list", "no critical entry extension", "one")
         serials.add(der.integer(parts[0][1]))
     return frozenset(serials)
 
 
-_PEM: Final = re.compile(
-    rb"-----BEGIN CERTIFICATE-----\r?\n([A-Za-z0-9+/=\r\n]+?)-----END CERTIFICATE-----(?:\r?\n)*", re.ASCII
-)
-
-
 def parse_pem_chain(data: bytes, count: int) -> tuple[Certificate, ...]:
     """Exactly ``count`` PEM certificates and nothing else but line ends. Raises Malformed."""
-    if len(data) > count * 2 * MAX_CERTIFICATE_BYTES:
-        raise _bad("certificate chain", f"at most {count * 2 * MAX_CERTIFICATE_BYTES} bytes", str(len(data)))
-    found: list[bytes] = []
-    at = 0
-    while at < len(data) and len(found) <= count:
-        match = _PEM.match(data, at)
-        if match is None:
-            raise _bad("certificate chain", "PEM certificates and nothing between them", "something else")
-        found.append(_pem_body(match.group(1)))
-        at = match.end()
-    if len(found) != count:
-        raise _bad("certificate chain", f"exactly {count} certificates", str(len(found)))
-    return tuple(parse_certificate(body) for body in found)
-
-
-def _pem_body(text: bytes) -> bytes:
-    packed = text.translate(None, b"\r\n")
-    try:
-        body = base64.b64decode(packed, validate=True)
-    except binascii.Error:
-        raise _bad("certificate chain", "base64", "something else") from None
-    if base64.b64encode(body) != packed:
-        raise _bad("certificate chain", "canonical base64", "another spelling")
-    return body
+    return tuple(parse_certificate(body) for body in fields.pem_bodies(data, count, MAX_CERTIFICATE_BYTES))
 
 
 # --- judging ---------------------------------------------------------------------------------------------------------
 
 
 def verify_chain(
-    chain: Sequence[Certificate], *, roots: Collection[str], now: int, revocation: Revocation | NoRevocation
+    chain: Sequence[Certificate],
+    *,
+    roots: Collection[str],
+    now: int,
+    revocation: Revocation | NoRevocation,
+    leaf: Literal["end-entity", "ca"] = "end-entity",
 ) -> VerifiedChain:
     """A chain (leaf first, self-signed root last) that is good at ``now`` and ends in a pinned root.
 
     1. The last certificate's public key is one of ``roots`` (hex SHA-256 of SubjectPublicKeyInfo) and signs itself.
     2. Each certificate is signed by the next and names it as issuer (RFC 5280 §6.1.3 a).
     3. Each is in its validity window.
-    4. Issuers are CAs, within their path length, and may sign certificates (§6.1.4 k-n); the leaf is no CA.
+    4. Issuers are CAs, within their path length, and may sign certificates (§6.1.4 k-n); the leaf is no
+       CA, unless the caller asks for the chain of a CA (``leaf="ca"``, for the issuer of a list).
     5. No certificate has a critical extension that is not understood (§6.1.4 o).
     6. Every certificate but the root is covered by a list that its issuer signed, in its window, and is not on it.
 
@@ -423,7 +280,7 @@ def verify_chain(
     ``.critical-extension``, ``.crl-*``, ``.revoked``; Malformed for an empty or too long chain.
     """
     if not 1 < len(chain) <= MAX_CHAIN:
-        raise _bad("certificate chain", f"2 to {MAX_CHAIN} certificates", str(len(chain)))
+        raise fields.bad("certificate chain", f"2 to {MAX_CHAIN} certificates", str(len(chain)))
     root = chain[-1]
     if root.spki_sha256 not in roots:
         raise _refuse(
@@ -438,16 +295,22 @@ def verify_chain(
         unknown = [oid for oid, e in certificate.extensions.items() if e.critical and oid not in _UNDERSTOOD]
         if unknown:
             raise _refuse("critical-extension", f"{what}: unknown critical extension {unknown[0]}", "vendor's change")
-    _leaf(chain[0])
-    for depth, issuer in enumerate(chain[1:]):
+    if leaf == "end-entity":
+        _leaf(chain[0])
+    for depth, issuer in enumerate(chain[1:] if leaf == "end-entity" else chain):
         _issuer(issuer, depth)
+    starts = [certificate.not_before for certificate in chain]
     ends = [certificate.not_after for certificate in chain]
     if isinstance(revocation, NoRevocation):
         unchecked = revocation.reason
     else:
-        ends += _revocation(chain, revocation, now)
+        used = _revocation(chain, revocation, now)
+        starts += [crl.this_update for crl in used]
+        ends += [crl.next_update for crl in used]
         unchecked = revocation.uncovered_leaf
-    return VerifiedChain._seal(certificates=tuple(chain), verified_at=now, valid_until=min(ends), unchecked=unchecked)
+    return VerifiedChain._seal(
+        certificates=tuple(chain), verified_at=now, valid_from=max(starts), valid_until=min(ends), unchecked=unchecked
+    )
 
 
 def _leaf(leaf: Certificate) -> None:
@@ -471,8 +334,8 @@ def _issuer(issuer: Certificate, below: int) -> None:
         raise _refuse("key-usage", f"{what}: expected a key that may sign certificates, got another", "bad chain")
 
 
-def _revocation(chain: Sequence[Certificate], revocation: Revocation, now: int) -> list[int]:
-    """Ends of the windows of the lists used."""
+def _revocation(chain: Sequence[Certificate], revocation: Revocation, now: int) -> list[RevocationList]:
+    """The lists used."""
     used: list[RevocationList] = []
     exempt = chain[0] if revocation.uncovered_leaf else None
     for certificate, issuer in pairwise(chain):
@@ -491,4 +354,4 @@ def _revocation(chain: Sequence[Certificate], revocation: Revocation, now: int) 
         raise _refuse(
             "crl-issuer", "revocation lists: expected only lists of this chain's issuers, got another", "wrong list"
         )
-    return [crl.next_update for crl in used]
+    return used

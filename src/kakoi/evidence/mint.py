@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from kakoi.core import der
-from kakoi.core.encoding import b64, sha256
+from kakoi.core.encoding import sha256
 from kakoi.core.errors import Malformed
 from kakoi.core.keys import COORDINATE, CURVES, HASHES, Curve, HashName, PublicKey
 
@@ -210,13 +210,3 @@ def revocation_list(
         ),
     )
     return _signed(body, signer)
-
-
-def pem(*certificates: bytes) -> bytes:
-    """PEM of certificates, leaf first, in lines of 64 characters (RFC 7468)."""
-    out = []
-    for data in certificates:
-        text = b64(data)
-        lines = [text[i : i + 64] for i in range(0, len(text), 64)]
-        out.append("\n".join(["-----BEGIN CERTIFICATE-----", *lines, "-----END CERTIFICATE-----", ""]))
-    return "".join(out).encode()

@@ -28,6 +28,7 @@ from kakoi.core.x509 import (
     parse_pem_chain,
     verify_chain,
 )
+from kakoi.core.x509_fields import to_pem
 from kakoi.evidence import mint
 from kakoi.testing import x509_kit as kit
 
@@ -77,14 +78,25 @@ def test_good_chain(world: World) -> None:
     assert verified.leaf.common_name == "Kakoi test leaf"
     assert verified.root_spki_sha256 == world.root.certificate.spki_sha256
     assert verified.valid_until == kit.NOW + 30 * 86400
+    assert verified.valid_from == kit.NOW - 86400
     assert verified.unchecked == ""
+
+
+def test_chain_of_a_ca(world: World) -> None:
+    chain = [parse_certificate(d) for d in world.ca.chain]
+    roots = {world.root.certificate.spki_sha256}
+    lists = Revocation(lists=[world.root.parsed_crl()])
+    assert verify_chain(chain, roots=roots, now=kit.NOW, revocation=lists, leaf="ca").leaf is chain[0]
+    long = [parse_certificate(d) for d in (world.leaf, *world.ca.chain)]
+    both = Revocation(lists=[world.root.parsed_crl(), world.ca.parsed_crl()])
+    assert refusal(lambda: verify_chain(long, roots=roots, now=kit.NOW, revocation=both, leaf="ca")) == "x509.ca"
 
 
 def test_verified_chain_has_no_public_constructor(world: World) -> None:
     import dataclasses
 
     with pytest.raises(TypeError):
-        VerifiedChain(certificates=(), verified_at=0, valid_until=0, unchecked="")
+        VerifiedChain(certificates=(), verified_at=0, valid_from=0, valid_until=0, unchecked="")
     with pytest.raises(TypeError):
         dataclasses.replace(world.judge(), verified_at=1)
 
@@ -240,7 +252,7 @@ def test_cut_and_extended_certificates(world: World) -> None:
 
 
 def test_pem_chain_is_exact(world: World) -> None:
-    text = mint.pem(world.leaf, *world.ca.chain)
+    text = to_pem(world.leaf, *world.ca.chain)
     assert [c.der for c in parse_pem_chain(text, 3)] == [world.leaf, *world.ca.chain]
     for bad in (text + b"x", b" " + text, text.replace(b"\n-----END", b"\n\n ----END"), text[:-30], text + text, b""):
         with pytest.raises(Malformed):
