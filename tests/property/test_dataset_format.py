@@ -47,7 +47,7 @@ def test_every_plaintext_size_has_one_ciphertext_size(size: int) -> None:
 @given(st.integers(-100, 5 * SEGMENT_BYTES) | st.integers(-(2**40), 2**40))
 def test_layout_accepts_only_what_sealing_writes(size: int) -> None:
     plaintext = size - 40 - 16 * -(-size // SEGMENT_BYTES)
-    written = 0 <= plaintext and ciphertext_size(plaintext) == size <= MAX_SEGMENTS * SEGMENT_BYTES
+    written = plaintext >= 0 and ciphertext_size(plaintext) == size <= MAX_SEGMENTS * SEGMENT_BYTES
     outcome = "accepted"
     try:
         assert layout(size).plaintext_size == plaintext

@@ -205,7 +205,7 @@ class SealedReader(io.RawIOBase):
             return cached
         offset, length = self._segments.layout.ciphertext_range(index)
         self._source.seek(offset)
-        ciphertext = bytearray()
+        ciphertext = self._source.read(length)
         while len(ciphertext) < length and (part := self._source.read(length - len(ciphertext))):
             ciphertext += part
         plaintext = self._segments.plaintext(index, ciphertext)
