@@ -9,6 +9,8 @@ from typing import Final, Protocol
 from kakoi.attest.appraise import appraise
 from kakoi.attest.policy import AttestationPolicy, PlatformPolicy
 from kakoi.attest.report import Check, Collateral, Evidence, PlatformKind, Verdict, VerifiedEvidence
+from kakoi.attest.sgx.verify import SgxVerifier
+from kakoi.attest.tdx.verify import TdxVerifier
 from kakoi.core.errors import Refused
 
 
@@ -24,7 +26,7 @@ class Verifier(Protocol):
         ...
 
 
-HARDWARE: Final[Mapping[PlatformKind, Verifier]] = MappingProxyType({})
+HARDWARE: Final[Mapping[PlatformKind, Verifier]] = MappingProxyType({"sgx": SgxVerifier(), "tdx": TdxVerifier()})
 """The verifiers of real hardware. Never holds ``software``: the broker's development mode adds that by itself."""
 
 

@@ -1,0 +1,1 @@
+"""SGX enclaves: claims, facts and policy over a verified DCAP quote."""

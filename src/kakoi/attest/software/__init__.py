@@ -1,0 +1,1 @@
+"""The platform without hardware: DCAP quotes under a local root. Only for development and tests."""

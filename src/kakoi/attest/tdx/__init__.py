@@ -1,0 +1,1 @@
+"""TDX guests: claims, facts and policy over a verified DCAP quote."""
