@@ -8,6 +8,7 @@
     contract   no          everybody               what parties agree to
     wire       no          owner and enclave       the conversation, as a state machine
     evidence   yes         inside the TEE          asking the hardware
+    net        yes         owner and enclave       the one small client of the hub
     enclave    yes         inside the TEE          keeper, sandbox, engines, gate
     broker     yes         the data owner          decisions, ledger, keys
     sdk, cli   yes         each user
