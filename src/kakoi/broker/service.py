@@ -21,6 +21,7 @@ from kakoi.core.clock import Clock
 from kakoi.core.dsse import Envelope
 from kakoi.core.errors import KakoiError, Malformed, Misuse, Refused
 from kakoi.core.ids import ObjectId, PartyId
+from kakoi.net.answers import RunState
 from kakoi.net.bundle import ObjectSource, fetch_bundle
 from kakoi.party.home import PartyHome
 from kakoi.wire.analyst_run import open_session
@@ -50,19 +51,13 @@ Judge = Callable[[Evidence, Collateral, Agreement, bytes, int], Verdict]
 
 
 class Hub(ObjectSource, Protocol):
-    """What a broker needs of a hub."""
+    """What a broker needs of a hub: ``net.client.HubClient`` is one."""
 
     def put_object(self, envelope: Envelope) -> object:
-        """Deliver an object."""
+        """Deliver an object; again changes nothing."""
         ...
 
-    def new_objects(
-        self, after: int, kinds: tuple[str, ...], wait: float
-    ) -> tuple[Iterable[tuple[ObjectId, str]], int]:
-        """Ids and kinds that came after position ``after``, and the new position. Waits up to ``wait`` seconds."""
-        ...
-
-    def attempt(self, run: ObjectId) -> tuple[str, int]:
+    def run(self, run: ObjectId) -> RunState:
         """State and attempt of a run, as the hub says."""
         ...
 
@@ -90,18 +85,18 @@ class Broker:
     def _me(self) -> PartyId:
         return PartyId(self._home.card.id)
 
-    def step(self, wait: float) -> None:
+    def step(self, wait: int) -> None:
         """Send what is unsent, read what is new, answer. Raises Unavailable when the hub does not answer."""
         self._send()
         after = self._ledger.cursor("objects")
-        items, position = self._hub.new_objects(after, (RunRequest.KIND, Session.KIND), wait)
-        for identity, kind in items:
+        page = self._hub.feed(after=after, kinds=(RunRequest.KIND, Session.KIND), wait=wait)
+        for item in page.items:
             try:
-                self._arrived(identity, kind)
+                self._arrived(item.id, item.kind)
             except (Malformed, Refused) as error:
                 # One bad object must not stop the feed; what was wrong with it is on record.
                 self._note("", 0, "read", error)
-        self._ledger.move_cursor("objects", position)
+        self._ledger.move_cursor("objects", page.next)
         self._attempts()
         self._send()
 
@@ -114,7 +109,7 @@ class Broker:
             self._ledger.sent(answer)
 
     def _arrived(self, identity: ObjectId, kind: str) -> None:
-        envelope = self._hub.object(identity)
+        envelope = self._hub.get_object(identity)
         if kind == RunRequest.KIND:
             self._request(envelope)
         else:
@@ -122,7 +117,7 @@ class Broker:
 
     def _request(self, envelope: Envelope) -> None:
         request = RunRequest.decode(envelope.payload)
-        contract = Contract.decode(self._hub.object(request.contract).payload)
+        contract = Contract.decode(self._hub.get_object(request.contract).payload)
         if not any(entry.owner == self._me for entry in contract.data):
             return
         run = envelope.payload_id
@@ -130,12 +125,12 @@ class Broker:
 
     def _attempts(self) -> None:
         for run, contract, envelope in self._ledger.open_runs():
-            state, attempt = self._hub.attempt(ObjectId(run))
-            if state in ("done", "failed", "abandoned"):
+            seen = self._hub.run(ObjectId(run))
+            if seen.state in ("done", "failed", "abandoned"):
                 self._ledger.close_run(run)
                 self._machines.pop(run, None)
                 continue
-            for instruction in self._machine(run).handle(AttemptWanted(attempt=max(attempt, 1))):
+            for instruction in self._machine(run).handle(AttemptWanted(attempt=max(seen.attempt, 1))):
                 self._carry_out(ObjectId(contract), envelope, instruction)
 
     def _machine(self, run: str) -> BrokerRun:

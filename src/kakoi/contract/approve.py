@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, ClassVar
 
 from kakoi.contract.model import (
     Analysis,
@@ -19,8 +19,7 @@ from kakoi.core.dsse import Envelope
 from kakoi.core.errors import Malformed, Refused
 from kakoi.core.ids import ObjectId, PartyId
 from kakoi.core.records import Limit, Record
-
-_EARNED: Final = object()
+from kakoi.core.sealed import Sealed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +36,8 @@ class ContractBundle(Record):
     approvals: Annotated[tuple[Envelope, ...], Limit(most=64)]
 
 
-@dataclass(frozen=True, slots=True)
-class Agreement:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement(metaclass=Sealed):
     """A contract that every party approved, with its objects. Only ``agree`` makes one."""
 
     id: ObjectId
@@ -47,11 +46,6 @@ class Agreement:
     cards: dict[str, Signed[PartyCard]]
     manifests: dict[str, Signed[DatasetManifest]]
     analyses: dict[str, Signed[Analysis]]
-    earned: object = None
-
-    def __post_init__(self) -> None:
-        if self.earned is not _EARNED:
-            raise TypeError("Agreement is made by agree only")
 
     @property
     def owners(self) -> tuple[PartyId, ...]:
@@ -100,7 +94,14 @@ def agree(bundle: ContractBundle) -> Agreement:
     for analysis in analyses.values():
         _reads_are_declared(analysis.record, [m.record for m in manifests.values()])
     _approved(bundle, contract, cards)
-    return Agreement(bundle.contract.payload_id, contract, bundle, cards, manifests, analyses, _EARNED)
+    return Agreement._seal(
+        id=bundle.contract.payload_id,
+        contract=contract,
+        bundle=bundle,
+        cards=cards,
+        manifests=manifests,
+        analyses=analyses,
+    )
 
 
 def in_force(agreement: Agreement, now: int) -> None:

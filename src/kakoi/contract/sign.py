@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from kakoi.contract.model import PartyCard
 from kakoi.core import dsse
@@ -12,13 +12,13 @@ from kakoi.core.crypto import Signer, VerifyingKey
 from kakoi.core.errors import Refused
 from kakoi.core.ids import ObjectId, PartyId
 from kakoi.core.records import Record
+from kakoi.core.sealed import Sealed
 
 T = TypeVar("T", bound=Record)
-_EARNED: Final = object()
 
 
-@dataclass(frozen=True, slots=True)
-class Signed(Generic[T]):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signed(Generic[T], metaclass=Sealed):
     """A record whose signature was verified. Only the ``open_…`` functions here make one.
 
     ``id`` is the SHA-256 of the payload, ``envelope`` the exact bytes that were signed.
@@ -27,11 +27,11 @@ class Signed(Generic[T]):
     record: T
     id: ObjectId
     envelope: dsse.Envelope
-    earned: object = None
 
-    def __post_init__(self) -> None:
-        if self.earned is not _EARNED:
-            raise TypeError("Signed is made by the functions that verify signatures only")
+
+def _signed(record: T, envelope: dsse.Envelope) -> Signed[T]:
+    made: Any = Signed._seal(record=record, id=envelope.payload_id, envelope=envelope)
+    return cast("Signed[T]", made)
 
 
 def seal(record: Record, signer: Signer) -> dsse.Envelope:
@@ -48,7 +48,7 @@ def open_self_signed(cls: type[T], envelope: dsse.Envelope, key: Callable[[T], V
     """
     record = cls.decode(envelope.payload)
     dsse.verify(envelope, key(record))
-    return Signed(record, envelope.payload_id, envelope, _EARNED)
+    return _signed(record, envelope)
 
 
 def open_card(envelope: dsse.Envelope) -> Signed[PartyCard]:
@@ -62,7 +62,7 @@ def open_card(envelope: dsse.Envelope) -> Signed[PartyCard]:
 def open_signed(cls: type[T], envelope: dsse.Envelope, card: Signed[PartyCard]) -> Signed[T]:
     """A record of class ``cls`` signed by the party of ``card``. Raises Malformed or Refused."""
     payload = dsse.verify(envelope, card.record.verifying_key)
-    return Signed(cls.decode(payload), envelope.payload_id, envelope, _EARNED)
+    return _signed(cls.decode(payload), envelope)
 
 
 def party_id(card: Signed[PartyCard]) -> PartyId:

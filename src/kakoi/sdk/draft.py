@@ -6,6 +6,7 @@ the disclosure rules, whose defaults are DataSHIELD's.
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -123,6 +124,15 @@ def contract_from_file(
             "draft.unknown", f"{path.name}: a member that a draft does not have: {', '.join(sorted(value))}"
         )
     return contract
+
+
+def policy_from_file(path: Path) -> AttestationPolicy:
+    """Accepted platforms from JSON, as ``kakoi enclave policy`` writes it and people edit it. Raises Malformed."""
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        raise Misuse("file.missing", f"expected a platform policy in JSON in {path}, found none") from None
+    return from_value(AttestationPolicy, encoding.loads(encoding.dumps(value)), path.name)
 
 
 def merged_rules(overrides: Mapping[str, Any]) -> DisclosureRules:

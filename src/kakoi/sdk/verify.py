@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from kakoi.attest import registry
 from kakoi.attest.registry import Verifier
@@ -14,6 +14,7 @@ from kakoi.contract.sign import Signed, open_signed
 from kakoi.core import dsse
 from kakoi.core.encoding import sha256
 from kakoi.core.errors import Refused
+from kakoi.core.sealed import Sealed
 from kakoi.tlog import proof as log_proof
 from kakoi.tlog.checkpoint import VerifiedCheckpoint
 from kakoi.tlog.leaf import PASSPORT_KIND, leaf_hash
@@ -23,7 +24,6 @@ from kakoi.wire.messages import Challenge, KeyGrant, Passport, Predicate, RunReq
 from kakoi.wire.request import open_request
 from kakoi.wire.result import OutputPayload, ResultFile
 
-_EARNED: Final = object()
 M = TypeVar("M", Challenge, KeyGrant)
 
 
@@ -36,7 +36,7 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VerifiedResult:
+class VerifiedResult(metaclass=Sealed):
     """A result whose passport holds. Only ``verify_result`` makes one."""
 
     agreement: Agreement
@@ -47,11 +47,6 @@ class VerifiedResult:
     checkpoint: VerifiedCheckpoint
     proven: tuple[Said, ...]
     not_proven: tuple[Said, ...]
-    earned: object = None
-
-    def __post_init__(self) -> None:
-        if self.earned is not _EARNED:
-            raise TypeError("VerifiedResult is made by verify_result only")
 
     @property
     def protected_by_hardware(self) -> bool:
@@ -96,7 +91,7 @@ def verify_result(data: bytes, *, verifiers: Mapping[PlatformKind, Verifier]) ->
         log_proof.decode(file.log), agreement.contract.log, leaf=leaf_hash(PASSPORT_KIND, file.passport.payload_id)
     )
     _hardware(predicate, verdicts)
-    return VerifiedResult(
+    return VerifiedResult._seal(
         agreement=agreement,
         request=request.record,
         passport=predicate,
@@ -105,7 +100,6 @@ def verify_result(data: bytes, *, verifiers: Mapping[PlatformKind, Verifier]) ->
         checkpoint=checkpoint,
         proven=_proven(agreement, verdicts, checkpoint),
         not_proven=_not_proven(predicate, verdicts),
-        earned=_EARNED,
     )
 
 

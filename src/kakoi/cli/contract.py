@@ -1,0 +1,205 @@
+"""``kakoi analysis`` and ``kakoi contract``: draft, show, sign, verify, withdraw."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from kakoi.broker.ledger import Ledger
+from kakoi.cli.i18n import t
+from kakoi.cli.party import KeyFile
+from kakoi.cli.ui import SystemClock, errors_as_exit_codes, open_party, out, words
+from kakoi.contract.approve import Agreement, agree, in_force
+from kakoi.contract.model import Analysis, Approval, Contract, DatasetManifest, LogKey, Withdrawal
+from kakoi.contract.sign import open_card, open_signed, seal
+from kakoi.core.errors import Refused
+from kakoi.core.ids import ObjectId, PartyId, parse_id
+from kakoi.net.bundle import fetch_bundle
+from kakoi.net.client import HubClient
+from kakoi.party.files import read_limited
+from kakoi.party.home import PartyHome
+from kakoi.sdk.draft import analysis_from_file, contract_from_file, policy_from_file, read_toml
+
+app = typer.Typer(no_args_is_help=True, help=t("help.contract"))
+analysis_app = typer.Typer(no_args_is_help=True, help=t("help.analysis"))
+Party = Annotated[Path, typer.Option("--party", help=t("help.party-directory"))]
+HubUrl = Annotated[str, typer.Option("--hub", envvar="KAKOI_HUB", help=t("help.hub"))]
+Identity = Annotated[str, typer.Argument(help=t("help.contract-id"))]
+
+
+@analysis_app.command("publish", help=t("help.analysis-publish"))
+def publish_analysis(
+    file: Annotated[Path, typer.Argument(help=t("help.analysis-file"))],
+    party: Party,
+    hub: HubUrl,
+    key_file: KeyFile = None,
+) -> None:
+    """Sign an analysis and give it to the hub."""
+    with errors_as_exit_codes():
+        home = open_party(party, key_file)
+        envelope = seal(analysis_from_file(file, PartyId(home.card.id)), home.keys.signer())
+        client = HubClient(hub)
+        client.put_object(home.card.envelope)
+        client.put_object(envelope)
+        out.print(t("analysis.published", id=envelope.payload_id))
+
+
+@app.command("draft", help=t("help.contract-draft"))
+def draft(
+    file: Annotated[Path, typer.Argument(help=t("help.contract-file"))],
+    party: Party,
+    hub: HubUrl,
+    policy: Annotated[Path, typer.Option("--platforms", help=t("help.platforms"))],
+    log_key: Annotated[Path, typer.Option("--log", help=t("help.log-key"))],
+    key_file: KeyFile = None,
+) -> None:
+    """Make a contract from a draft, sign it as its drafter, and give it to the hub. Approves nothing."""
+    with errors_as_exit_codes():
+        home = open_party(party, key_file)
+        client = HubClient(hub)
+        wanted = [parse_id(entry["manifest"]) for entry in read_toml(file).get("data", []) if "manifest" in entry]
+        contract = contract_from_file(
+            file,
+            drafter=PartyId(home.card.id),
+            manifests={identity: DatasetManifest.decode(client.get_object(identity).payload) for identity in wanted},
+            platforms=policy_from_file(policy),
+            log=LogKey.decode(read_limited(log_key, limit=4096)),
+            now=SystemClock().now(),
+        )
+        envelope = seal(contract, home.keys.signer())
+        client.put_object(home.card.envelope)
+        client.put_object(envelope)
+        out.print(t("contract.drafted", id=envelope.payload_id, words=words(envelope.payload_id)))
+
+
+@app.command("show", help=t("help.contract-show"))
+def show(identity: Identity, hub: HubUrl) -> None:
+    """Show a contract in plain sentences, signed or not."""
+    with errors_as_exit_codes():
+        client = HubClient(hub)
+        describe(client, parse_id(identity))
+
+
+@app.command("sign", help=t("help.contract-sign"))
+def sign(
+    identity: Identity,
+    party: Party,
+    hub: HubUrl,
+    key_file: KeyFile = None,
+    yes: Annotated[bool, typer.Option("--yes", help=t("help.yes"))] = False,
+) -> None:
+    """Show a contract, ask, approve it, and remember the approval in this party's own ledger."""
+    with errors_as_exit_codes():
+        home = open_party(party, key_file)
+        client = HubClient(hub)
+        contract_id = parse_id(identity)
+        describe(client, contract_id)
+        if not yes and not typer.confirm(t("contract.ask-approve")):
+            raise typer.Exit(1)
+        approve(client, home, contract_id)
+        out.print(t("contract.approved", id=contract_id))
+
+
+def approve(client: HubClient, home: PartyHome, contract_id: ObjectId) -> None:
+    """Approve a contract that names this party: first in its own ledger, then at the hub."""
+    contract = Contract.decode(client.get_object(contract_id).payload)
+    if PartyId(home.card.id) not in {party.party for party in contract.parties}:
+        raise Refused("contract.not-party", "expected a contract that names this party, got one that does not")
+    now = SystemClock().now()
+    approval = Approval(contract=contract_id, party=PartyId(home.card.id), assertions=(), approved_at=now)
+    ledger = Ledger(home.path / "ledger.sqlite")
+    ledger.approve(contract_id, now)
+    ledger.close()
+    client.put_object(home.card.envelope)
+    client.put_object(seal(approval, home.keys.signer()))
+
+
+@app.command("withdraw", help=t("help.contract-withdraw"))
+def withdraw(
+    identity: Identity,
+    party: Party,
+    hub: HubUrl,
+    reason: Annotated[str, typer.Option("--reason", help=t("help.reason"))],
+    key_file: KeyFile = None,
+) -> None:
+    """Take an approval back: from now on this party's broker releases no key under the contract."""
+    with errors_as_exit_codes():
+        home = open_party(party, key_file)
+        now = SystemClock().now()
+        contract_id = parse_id(identity)
+        record = Withdrawal(
+            party=PartyId(home.card.id), contract=contract_id, dataset=None, reason=reason, withdrawn_at=now
+        )
+        # The owner's own ledger comes first: it is what the broker obeys, with or without a hub.
+        ledger = Ledger(home.path / "ledger.sqlite")
+        ledger.withdraw(contract_id, now)
+        ledger.close()
+        HubClient(hub).put_object(seal(record, home.keys.signer()))
+        out.print(t("contract.withdrawn", id=contract_id))
+
+
+@app.command("verify", help=t("help.contract-verify"))
+def verify(identity: Identity, hub: HubUrl) -> None:
+    """Check that a contract is whole, approved by everybody and in force."""
+    with errors_as_exit_codes():
+        agreement: Agreement = agree(fetch_bundle(HubClient(hub), parse_id(identity)))
+        in_force(agreement, SystemClock().now())
+        out.print(t("contract.in-force", parties=len(agreement.cards), id=agreement.id))
+
+
+def describe(client: HubClient, contract_id: ObjectId) -> None:
+    """A contract in sentences and one table; what each party must know before it signs."""
+    envelope = client.get_object(contract_id)
+    contract = Contract.decode(envelope.payload)
+    cards = {p.party: open_card(client.get_object(parse_id(p.party))) for p in contract.parties}
+    open_signed(Contract, envelope, cards[contract.drafter])
+    out.print(f"[bold]{contract.title}[/]  v{contract.version}")
+    out.print(contract.purpose)
+    out.print(t("contract.id", id=contract_id, words=words(contract_id)))
+    table = Table(title=t("contract.data"), title_justify="left")
+    for heading in ("contract.owner", "contract.table", "contract.columns", "contract.rules"):
+        table.add_column(t(heading))
+    for entry in contract.data:
+        manifest = open_signed(DatasetManifest, client.get_object(parse_id(entry.manifest)), cards[entry.owner]).record
+        rules = entry.rules
+        table.add_row(
+            cards[entry.owner].record.name,
+            manifest.table,
+            ", ".join(column.name for column in manifest.columns),
+            t(
+                "contract.rule-text",
+                cell=rules.minimum_cell,
+                people=rules.minimum_contributors,
+                digits=rules.max_digits,
+            ),
+        )
+    out.print(table)
+    for item in contract.analyses:
+        _describe_analysis(client, item.analysis, item.max_runs)
+    for recipient in contract.recipients:
+        out.print(t("contract.recipient", name=cards[recipient].record.name))
+    for platform in contract.platforms.accepted:
+        out.print(t("contract.platform", platform=platform.platform))
+        if platform.platform == "software":
+            out.print(f"[bold red]{t('software.notice')}[/]")
+    for weakness in contract.accepted_weaknesses:
+        out.print(t("contract.weakness", layer=weakness))
+    _describe_approvals(client, contract_id)
+
+
+def _describe_analysis(client: HubClient, identity: str, runs: int) -> None:
+    analysis = Analysis.decode(client.get_object(parse_id(identity)).payload)
+    outputs = ", ".join(f"{output.name} ({output.shape})" for output in analysis.outputs)
+    out.print(t("contract.analysis", title=analysis.title, engine=analysis.engine, outputs=outputs, runs=runs))
+
+
+def _describe_approvals(client: HubClient, contract_id: ObjectId) -> None:
+    bundle = fetch_bundle(client, contract_id)
+    given = {Approval.decode(envelope.payload).party for envelope in bundle.approvals}
+    for envelope in bundle.cards:
+        card = open_card(envelope)
+        key = "contract.has-approved" if PartyId(card.id) in given else "contract.has-not-approved"
+        out.print(t(key, name=card.record.name))

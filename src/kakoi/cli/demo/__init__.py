@@ -1,0 +1,1 @@
+"""``kakoi demo``: three hospitals, one real result, verified, and six attacks that are refused."""

@@ -1,0 +1,152 @@
+"""``kakoi run``, ``kakoi result open`` and ``kakoi verify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from kakoi.attest.registry import HARDWARE, Verifier
+from kakoi.attest.report import PlatformKind
+from kakoi.cli.contract import HubUrl, Party
+from kakoi.cli.i18n import t
+from kakoi.cli.party import KeyFile
+from kakoi.cli.ui import SystemClock, err, errors_as_exit_codes, open_party, out
+from kakoi.contract.approve import Agreement
+from kakoi.core.errors import Misuse
+from kakoi.core.ids import ObjectId, parse_id
+from kakoi.net.client import HubClient
+from kakoi.party.files import read_limited, write_private
+from kakoi.party.home import PartyHome
+from kakoi.sdk.released import outputs_of
+from kakoi.sdk.run import Opened, await_run, bindings, load_agreement, open_result, request_run
+from kakoi.sdk.verify import VerifiedResult, verify_result
+from kakoi.wire.result import ResultFile
+
+result_app = typer.Typer(no_args_is_help=True, help=t("help.result"))
+OutFile = Annotated[Path, typer.Option("--out", help=t("help.out"))]
+
+
+def verifiers_for_reading() -> dict[PlatformKind, Verifier]:
+    """All kinds, ``software`` included: whoever reads a result must be told what it is, and reading releases no key."""
+    from kakoi.attest.software.verifier import SoftwareVerifier
+
+    return {**HARDWARE, "software": SoftwareVerifier()}
+
+
+def run(
+    contract: Annotated[str, typer.Argument(help=t("help.contract-id"))],
+    analysis: Annotated[str, typer.Argument(help=t("help.analysis-name"))],
+    party: Party,
+    hub: HubUrl,
+    out_file: OutFile = Path("result.kakoi"),
+    parameter: Annotated[list[str] | None, typer.Option("--param", "-p", help=t("help.param"))] = None,
+    seconds: Annotated[int, typer.Option("--timeout", help=t("help.timeout"))] = 600,
+    key_file: KeyFile = None,
+) -> None:
+    """Ask for a run, wait, open and verify the result."""
+    with errors_as_exit_codes():
+        refuse_to_overwrite(out_file)
+        home = open_party(party, key_file)
+        client = HubClient(hub)
+        agreement = load_agreement(client, parse_id(contract))
+        identity = _analysis_named(agreement, analysis)
+        values = bindings(dict(_parameter(text) for text in parameter or []))
+        client.put_object(home.card.envelope)
+        run_id = request_run(client, home, agreement, identity, values, SystemClock().now())
+        err.print(t("run.requested", id=run_id))
+        sealed = await_run(
+            client,
+            agreement,
+            run_id,
+            clock=SystemClock(),
+            seconds=seconds,
+            tell=lambda kind, sender: err.print(t("run.step", what=kind.split("/")[1], who=sender or t("run.enclave"))),
+        )
+        finish(open_result(client, home, sealed, verifiers=verifiers_for_reading()), out_file)
+
+
+@result_app.command("open", help=t("help.result-open"))
+def reopen(
+    run_id: Annotated[str, typer.Argument(help=t("help.run-id"))],
+    contract: Annotated[str, typer.Argument(help=t("help.contract-id"))],
+    party: Party,
+    hub: HubUrl,
+    out_file: OutFile = Path("result.kakoi"),
+    key_file: KeyFile = None,
+) -> None:
+    """Open the result of an earlier run again."""
+    with errors_as_exit_codes():
+        refuse_to_overwrite(out_file)
+        home: PartyHome = open_party(party, key_file)
+        client = HubClient(hub)
+        agreement = load_agreement(client, parse_id(contract))
+        sealed = await_run(
+            client, agreement, parse_id(run_id), clock=SystemClock(), seconds=10, tell=lambda kind, sender: None
+        )
+        finish(open_result(client, home, sealed, verifiers=verifiers_for_reading()), out_file)
+
+
+def verify(
+    file: Annotated[Path, typer.Argument(help=t("help.result-file"))],
+) -> None:
+    """Verify a result offline, and say what it proves and what it does not."""
+    with errors_as_exit_codes():
+        verified = verify_result(read_limited(file, limit=ResultFile.MAX_BYTES), verifiers=verifiers_for_reading())
+        show_verified(verified)
+
+
+def finish(opened: Opened, out_file: Path) -> None:
+    """Write the file, show what is in it."""
+    write_private(out_file, opened.file)
+    show_outputs(opened.verified)
+    show_verified(opened.verified)
+    out.print(t("run.written", path=out_file))
+
+
+def refuse_to_overwrite(path: Path) -> None:
+    """Raise Misuse before any work if the output file exists."""
+    if path.exists():
+        raise Misuse("file.exists", f"expected no {path.name} yet, found one", hint="choose another name with --out")
+
+
+def show_outputs(verified: VerifiedResult) -> None:
+    """Every output as a table."""
+    for output in outputs_of(verified):
+        table = Table(title=output.name, title_justify="left")
+        for column in output.columns:
+            table.add_column(column, justify="right")
+        for row, held in zip(output.rows, output.held_back, strict=True):
+            table.add_row(*(t("result.held-back") if held and cell is None else (cell or "") for cell in row))
+        out.print(table)
+
+
+def show_verified(verified: VerifiedResult) -> None:
+    """What is proven and what is not, in the user's language."""
+    if not verified.protected_by_hardware:
+        out.print(f"[bold red]{t('software.notice')}[/]")
+    out.print(f"[bold]{t('verify.title', title=verified.agreement.contract.title)}[/]")
+    for said in verified.proven:
+        out.print(f"  [green]✔[/] {t(said.key, **said.parameters)}")
+    for said in verified.not_proven:
+        out.print(f"  [yellow]○[/] {t(said.key, **said.parameters)}")
+
+
+def _parameter(text: str) -> tuple[str, str | int]:
+    name, separator, value = text.partition("=")
+    if not separator or not name:
+        raise Misuse("run.parameter", "expected a parameter as name=value", hint="for example -p minimum_age=40")
+    try:
+        return name, int(value)
+    except ValueError:
+        return name, value
+
+
+def _analysis_named(agreement: Agreement, name: str) -> ObjectId:
+    for identity, analysis in agreement.analyses.items():
+        if name in (identity, analysis.record.name):
+            return ObjectId(identity)
+    names = ", ".join(sorted(analysis.record.name for analysis in agreement.analyses.values()))
+    raise Misuse("run.analysis", f"expected one of the contract's analyses: {names}", hint="kakoi contract show")

@@ -1,0 +1,172 @@
+"""``kakoi hub``, ``kakoi broker``, ``kakoi enclave``, ``kakoi platform``: the programs that run for long."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from kakoi.attest import registry
+from kakoi.attest.policy import AttestationPolicy
+from kakoi.attest.report import Collateral, Evidence, Verdict
+from kakoi.broker import devmode
+from kakoi.broker.collateral import FileCollateral
+from kakoi.broker.ledger import Decision, Ledger
+from kakoi.broker.service import Broker
+from kakoi.cli.contract import HubUrl, Party
+from kakoi.cli.i18n import t
+from kakoi.cli.party import KeyFile
+from kakoi.cli.ui import SystemClock, err, errors_as_exit_codes, open_party, out
+from kakoi.contract.approve import Agreement
+from kakoi.core.errors import Misuse, Unavailable
+from kakoi.core.records import to_value
+from kakoi.enclave import image as images
+from kakoi.evidence.software import SoftwarePlatform
+from kakoi.net.client import HubClient
+
+broker_app = typer.Typer(no_args_is_help=True, help=t("help.broker"))
+enclave_app = typer.Typer(no_args_is_help=True, help=t("help.enclave"))
+platform_app = typer.Typer(no_args_is_help=True, help=t("help.platform"))
+_RUN: Final = "import sys; sys.path.insert(0, sys.argv.pop(1)); from kakoi.enclave.keeper.__main__ import main; sys.exit(main(sys.argv[1:]))"
+PlatformDirectory = Annotated[Path, typer.Option("--platform-directory", help=t("help.platform-directory"))]
+
+
+@broker_app.command("serve", help=t("help.broker-serve"))
+def broker_serve(
+    party: Party,
+    hub: HubUrl,
+    collateral: Annotated[Path, typer.Option("--collateral", help=t("help.collateral"))],
+    accept_software_platform: Annotated[
+        bool, typer.Option("--accept-software-platform", help=t("help.accept-software"))
+    ] = False,
+    key_file: KeyFile = None,
+) -> None:
+    """Answer run requests until interrupted."""
+    with errors_as_exit_codes():
+        verifiers = devmode.verifiers(flag=accept_software_platform, environment=os.environ)
+        home = open_party(party, key_file)
+        if accept_software_platform:
+            err.print(f"[bold red]{t('software.notice')}[/]")
+
+        def judge(
+            evidence: Evidence, endorsements: Collateral, agreement: Agreement, report_data: bytes, now: int
+        ) -> Verdict:
+            return registry.judge(
+                evidence,
+                endorsements,
+                agreement.contract.platforms,
+                report_data=report_data,
+                now=now,
+                verifiers=verifiers,
+            )
+
+        client = HubClient(hub)
+        broker = Broker(
+            home=home,
+            ledger=Ledger(home.path / "ledger.sqlite"),
+            hub=client,
+            collateral=FileCollateral(collateral),
+            judge=judge,
+            clock=SystemClock(),
+            tell=_tell,
+        )
+        err.print(t("broker.ready", name=home.card.record.name))
+        while True:
+            try:
+                broker.step(wait=2)
+            except Unavailable as error:
+                err.print(t("broker.waits", message=error.message, code=error.code))
+                time.sleep(1)
+
+
+def _tell(decision: Decision) -> None:
+    key = "broker.yes" if decision.outcome == "yes" else "broker.no"
+    passed = sum(1 for check in decision.checks if check["outcome"] == "passed")
+    err.print(
+        t(key, run=decision.run[:12], step=decision.step, code=decision.code, passed=passed, message=decision.message)
+    )
+
+
+@broker_app.command("log", help=t("help.broker-log"))
+def broker_log(party: Annotated[Path, typer.Option("--party", help=t("help.party-directory"))]) -> None:
+    """Print the decision log as JSON lines, after checking its chain. Needs no keys."""
+    with errors_as_exit_codes():
+        for decision in Ledger(party / "ledger.sqlite").decisions():
+            out.print_json(json.dumps(decision, ensure_ascii=False))
+
+
+@platform_app.command("new", help=t("help.platform-new"))
+def platform_new(directory: Annotated[Path, typer.Argument(help=t("help.platform-directory"))]) -> None:
+    """Make a software platform: a local root that plays the hardware vendor. It protects nothing."""
+    with errors_as_exit_codes():
+        SoftwarePlatform.create(directory, now=SystemClock().now())
+        out.print(f"[bold red]{t('software.notice')}[/]")
+
+
+@platform_app.command("collateral", help=t("help.platform-collateral"))
+def platform_collateral(
+    directory: Annotated[Path, typer.Argument(help=t("help.platform-directory"))],
+    out_file: Annotated[Path, typer.Option("--out", help=t("help.out"))],
+) -> None:
+    """Write the vendor's current endorsements, as an owner would fetch them."""
+    with errors_as_exit_codes():
+        out_file.write_bytes(SoftwarePlatform.load(directory).collateral(SystemClock().now()).encode())
+
+
+@enclave_app.command("build", help=t("help.enclave-build"))
+def enclave_build(directory: Annotated[Path, typer.Argument(help=t("help.image"))]) -> None:
+    """Build the enclave's image and print its measurement."""
+    with errors_as_exit_codes():
+        out.print(images.build(directory).hex())
+
+
+@enclave_app.command("measure", help=t("help.enclave-measure"))
+def enclave_measure(directory: Annotated[Path, typer.Argument(help=t("help.image"))]) -> None:
+    """Print an image's measurement: the reference value that contracts name."""
+    with errors_as_exit_codes():
+        out.print(images.measure(directory).hex())
+
+
+@enclave_app.command("policy", help=t("help.enclave-policy"))
+def enclave_policy(
+    image: Annotated[Path, typer.Option("--image", help=t("help.image"))],
+    directory: PlatformDirectory,
+    out_file: Annotated[Path, typer.Option("--out", help=t("help.out"))],
+) -> None:
+    """Write a platform policy for contracts: this image, on this software platform."""
+    with errors_as_exit_codes():
+        policy = software_policy(images.measure(image), SoftwarePlatform.load(directory))
+        out_file.write_text(json.dumps(to_value(policy), indent=2) + "\n", "utf-8")
+
+
+def software_policy(measurement: bytes, platform: SoftwarePlatform) -> AttestationPolicy:
+    """The policy that accepts one image on one software platform and nothing else."""
+    return AttestationPolicy(accepted=(platform.policy(measurement),))
+
+
+@enclave_app.command("serve", help=t("help.enclave-serve"))
+def enclave_serve(
+    image: Annotated[Path, typer.Option("--image", help=t("help.image"))],
+    directory: PlatformDirectory,
+    hub: HubUrl,
+    token_file: Annotated[Path, typer.Option("--token-file", help=t("help.token-file"))],
+    name: Annotated[str, typer.Option("--name", help=t("help.enclave-name"))] = "enclave",
+) -> None:
+    """Become the enclave: replace this process by the image's program, with nothing of this one left."""
+    with errors_as_exit_codes():
+        if not (image / images.LOCK).exists():
+            raise Misuse("image.missing", f"expected an image in {image}, found none", hint="kakoi enclave build")
+        options = ["--hub", hub, "--platform", "software", "--platform-directory", str(directory.resolve())]
+        options += ["--token-file", str(token_file.resolve()), "--name", name]
+        command = [sys.executable, "-I", "-B", "-c", _RUN, str(image.resolve()), *options]
+        os.execve(sys.executable, command, _environment())  # noqa: S606 - our own interpreter, no shell
+
+
+def _environment() -> dict[str, str]:
+    """What the enclave needs of the host's environment: nothing but where programs lie."""
+    return {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LANG": "C.UTF-8"}

@@ -1,0 +1,100 @@
+"""How the command line speaks: one console, one form of error, one way to unlock a party's keys.
+
+Errors are ``error:`` and ``hint:`` lines in lower case without a full stop, and an exit code for each family
+(``core.errors``). Nothing here decides anything.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TransferSpeedColumn
+
+from kakoi.cli.i18n import error_text, t
+from kakoi.core.errors import KakoiError, Misuse
+from kakoi.party.home import PartyHome
+from kakoi.party.keystore import Unlock
+
+out: Final = Console(highlight=False)
+err: Final = Console(stderr=True, highlight=False)
+SOFTWARE_VARIABLE: Final = "KAKOI_ACCEPT_SOFTWARE_PLATFORM"
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> int:
+        """Seconds since the epoch, UTC."""
+        return int(time.time())
+
+
+def show_error(error: KakoiError) -> None:
+    """``error:`` and ``hint:`` on standard error, with the stable code."""
+    message, hint = error_text(error)
+    err.print(f"[bold red]{t('ui.error')}[/] {_plain(message)} [dim]\\[{error.code}][/]", soft_wrap=True)
+    if hint:
+        err.print(f"[bold]{t('ui.hint')}[/] {_plain(hint)}", soft_wrap=True)
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", "\\[")
+
+
+@contextmanager
+def errors_as_exit_codes() -> Iterator[None]:
+    """Turn our errors into an exit code; let everything else show its traceback, because it is a bug."""
+    try:
+        yield
+    except KakoiError as error:
+        show_error(error)
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def unlock(key_file: Path | None) -> Unlock:
+    """How to open a party's keys: a key file, else KAKOI_PASSPHRASE, else ask at the terminal."""
+    if key_file is not None:
+        return Unlock(key_file=key_file)
+    passphrase = os.environ.get("KAKOI_PASSPHRASE")
+    if passphrase is None:
+        if not os.isatty(0):
+            raise Misuse(
+                "key.unlock",
+                "expected a passphrase or a key file, got neither",
+                hint="set KAKOI_PASSPHRASE, or give --key-file",
+            )
+        passphrase = typer.prompt(t("ui.passphrase"), hide_input=True)
+    return Unlock(passphrase=passphrase)
+
+
+def open_party(path: Path, key_file: Path | None) -> PartyHome:
+    """A party's directory with its keys opened."""
+    return PartyHome.load(path, unlock(key_file))
+
+
+@contextmanager
+def byte_progress(label: str, total: int) -> Iterator[Progress]:
+    """A progress bar in bytes on standard error; call ``update(0, completed=n)`` on what it gives."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=err, transient=not err.is_terminal) as progress:
+        progress.add_task(label, total=total)
+        yield progress
+
+
+def words(identity: str) -> str:
+    """The first 16 hex digits of an id in groups of four, for comparing by telephone."""
+    return " ".join(identity[i : i + 4] for i in range(0, 16, 4))

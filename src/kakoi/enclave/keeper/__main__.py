@@ -1,0 +1,86 @@
+"""The enclave's program: claims runs from the hub and carries them out, one after another, until it is stopped.
+
+Started from an image (``kakoi enclave build``), which is what is measured; every module it loads comes from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+import kakoi
+from kakoi.core.errors import KakoiError, Misuse, Unavailable
+from kakoi.enclave import image
+from kakoi.enclave.keeper.compute import SandboxedEngine
+from kakoi.enclave.keeper.drive import CLAIM_SECONDS, Drive, Enclave
+from kakoi.enclave.keeper.hardening import harden
+from kakoi.enclave.keeper.session import Producer
+from kakoi.evidence.software import SoftwareProducer
+from kakoi.net.client import HubClient
+
+IMAGE: Final = Path(kakoi.__file__).parent.parent
+
+
+def main(arguments: list[str]) -> int:
+    """Serve until interrupted; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="kakoi-enclave")
+    parser.add_argument("--hub", required=True)
+    parser.add_argument("--platform", choices=["software"], required=True)
+    parser.add_argument("--platform-directory", type=Path, required=True)
+    parser.add_argument("--token-file", type=Path, required=True)
+    parser.add_argument("--name", default="enclave")
+    options = parser.parse_args(arguments)
+    try:
+        _serve(options)
+    except KakoiError as error:
+        _say("", f"stops: {error.message} [{error.code}] {error.hint}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 0
+    return 0
+
+
+def _serve(options: argparse.Namespace) -> None:
+    if not (IMAGE / image.LOCK).exists():
+        raise Misuse(
+            "image.missing", "expected to run from an image, got the installed package", hint="kakoi enclave serve"
+        )
+    missing = harden()
+    engine = SandboxedEngine()
+    producer: Producer = SoftwareProducer(options.platform_directory, measurement=image.measure(IMAGE))
+    enclave = Enclave(
+        hub=HubClient(options.hub),
+        producer=producer,
+        engine=engine,
+        missing_layers=tuple(sorted({*missing, *engine.missing_layers})),
+        tell=_say,
+    )
+    token = _token(options.token_file)
+    _say("", "ready; missing isolation layers: " + (", ".join(enclave.missing_layers) or "none"))
+    while True:
+        try:
+            claim = enclave.hub.claim(enclave=options.name, operator_token=token, seconds=CLAIM_SECONDS, wait=20)
+            if claim is not None:
+                _say(claim.run, f"claimed, attempt {claim.attempt}")
+                Drive(enclave, claim).carry_out()
+        except Unavailable as error:
+            _say("", f"waits: {error.message} [{error.code}]")
+            time.sleep(1)
+
+
+def _token(path: Path) -> str:
+    try:
+        return path.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        raise Misuse("file.missing", f"expected the operator's token in {path}, found none") from None
+
+
+def _say(run: str, step: str) -> None:
+    print(f"{run[:12] or '-'} {step}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

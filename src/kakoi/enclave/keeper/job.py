@@ -1,0 +1,72 @@
+"""From a contract's words to an engine's job. Pure: the same agreement and request give the same job."""
+
+from __future__ import annotations
+
+from kakoi.contract.approve import Agreement
+from kakoi.contract.model import Analysis, Column, DatasetManifest, TableUse
+from kakoi.contract.sign import Signed
+from kakoi.core.errors import Refused
+from kakoi.enclave.job import Job, JobColumn, JobOutput, JobOutputColumn, JobParameter, JobPart, JobTable
+from kakoi.wire.messages import RunRequest
+
+
+def job_for(agreement: Agreement, request: RunRequest) -> Job:
+    """What the engine is told. Raises Refused if owners' schemas for one table contradict each other."""
+    analysis = agreement.analyses[request.analysis].record
+    values = {binding.name: binding.value for binding in request.parameters}
+    return Job(
+        engine=analysis.engine,
+        source=analysis.source,
+        tables=tuple(_table(agreement, use) for use in analysis.reads),
+        parameters=tuple(JobParameter(name=p.name, type=p.type, value=values[p.name]) for p in analysis.parameters),
+        outputs=_outputs(analysis),
+    )
+
+
+def _outputs(analysis: Analysis) -> tuple[JobOutput, ...]:
+    return tuple(
+        JobOutput(
+            name=output.name,
+            shape=output.shape,
+            columns=tuple(JobOutputColumn(name=c.name, role=c.role) for c in output.columns),
+            max_rows=output.max_rows,
+        )
+        for output in analysis.outputs
+    )
+
+
+def _table(agreement: Agreement, use: TableUse) -> JobTable:
+    parts = [m for m in agreement.manifests.values() if m.record.table == use.table]
+    first = parts[0].record
+    if any(part.record.person_column != first.person_column for part in parts):
+        raise Refused(
+            "contract.person-column",
+            f"expected one person column for table {use.table} at every owner, got different ones",
+            hint="compare the data sets: kakoi dataset inspect",
+        )
+    wanted = [name for name in use.columns if name != "site"]
+    hidden = [] if first.person_column in (None, *wanted) else [first.person_column]
+    return JobTable(
+        name=use.table,
+        person_column=first.person_column,
+        columns=tuple(_column(parts, str(name), readable=name in wanted) for name in (*wanted, *hidden)),
+        parts=tuple(
+            JobPart(site=agreement.cards[part.record.owner].record.name, manifest=part.id, file=file.name)
+            for part in parts
+            for file in part.record.files
+        ),
+    )
+
+
+def _column(parts: list[Signed[DatasetManifest]], name: str, *, readable: bool) -> JobColumn:
+    """One column as all owners declare it: their codes are joined, and one free declaration makes it free."""
+    found: list[Column] = [c for part in parts for c in part.record.columns if c.name == name]
+    if len(found) != len(parts) or len({(c.type, c.identifier, c.unit) for c in found}) != 1:
+        raise Refused(
+            "contract.schemas",
+            f"expected column {name} with one type, unit and identifier flag at every owner, got different ones",
+            hint="compare the data sets: kakoi dataset inspect",
+        )
+    free = any(not column.codes for column in found)
+    codes = () if free else tuple(sorted({code.value for column in found for code in column.codes}))
+    return JobColumn(name=name, type=found[0].type, identifier=found[0].identifier, codes=codes, readable=readable)

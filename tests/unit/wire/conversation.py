@@ -1,0 +1,143 @@
+"""One run's messages as a broker and an enclave would make them, for the state machine tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from kakoi.attest.report import Check, Claims, Collateral, Evidence, Verdict
+from kakoi.contract.approve import Agreement
+from kakoi.contract.sign import Signed, open_signed, seal
+from kakoi.core import crypto
+from kakoi.core.crypto import SealingKey, SigningKey
+from kakoi.core.dsse import Envelope
+from kakoi.core.ids import ObjectId, object_id
+from kakoi.testing.world import NOW, TestParty, World, seeded
+from kakoi.wire.analyst_run import open_session
+from kakoi.wire.enclave_run import EnclaveRun
+from kakoi.wire.messages import Challenge, Denial, GrantedKey, KeyGrant, RunRequest, Session, grant_info
+from kakoi.wire.request import open_request
+
+
+def verdict(report_data: bytes, at: int) -> Verdict:
+    """A verdict as a judge would give it. The state machines do not look inside."""
+    return Verdict(
+        claims=Claims(
+            platform="software",
+            measurements=(),
+            report_data=report_data.hex(),
+            debug=False,
+            tcb_status="UpToDate",
+            advisories=(),
+            tcb=(),
+            tcb_date=None,
+            tcb_evaluation_number=None,
+            platform_identity="",
+            product="",
+            root=object_id(b"root"),
+            settings=(),
+        ),
+        protected_by_hardware=False,
+        checks=(Check(name="quote", outcome="passed", expected="", got="", mender="nobody"),),
+        evaluated_at=at,
+        collateral=(),
+        collateral_issued_at=None,
+    )
+
+
+@dataclass(slots=True)
+class Conversation:
+    """Everything that is said in one attempt."""
+
+    world: World = field(default_factory=World)
+    attempt: int = 1
+    agreement: Agreement = field(init=False)
+    request: Signed[RunRequest] = field(init=False)
+    signing: SigningKey = field(init=False)
+    sealing: SealingKey = field(init=False)
+    grants: dict[tuple[str, int, int, str], Envelope] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.agreement = self.world.agreement()
+        self.request = open_request(self.world.request(self.agreement), self.agreement)
+        self.signing = SigningKey(seeded("session/signing", crypto.SIGNING_SECRET))
+        self.sealing = SealingKey(seeded("session/sealing", crypto.SEALING_SECRET))
+
+    def run(self) -> EnclaveRun:
+        return EnclaveRun(agreement=self.agreement, request=self.request, attempt=self.attempt)
+
+    def challenge(self, owner: TestParty, *, at: int = NOW, nonce: str = "", attempt: int = 0) -> Envelope:
+        record = Challenge(
+            run=self.request.id,
+            attempt=attempt or self.attempt,
+            contract=self.agreement.id,
+            owner=owner.id,
+            nonce=seeded(f"challenge/{owner.name}/{nonce}", 32),
+            issued_at=at,
+        )
+        return seal(record, owner.signing)
+
+    def session(self, challenges: tuple[ObjectId, ...] | None = None, *, run: str = "") -> Signed[Session]:
+        ids = challenges or tuple(sorted(self.challenge(o).payload_id for o in self.world.owners))
+        record = Session(
+            run=ObjectId(run) if run else self.request.id,
+            attempt=self.attempt,
+            contract=self.agreement.id,
+            challenges=ids,
+            signing_ed25519=self.signing.verifying_key.ed25519,
+            signing_mldsa65=self.signing.verifying_key.mldsa65,
+            sealing=self.sealing.sealing_public,
+            missing_layers=(),
+            evidence=Evidence(platform="software", statement=b"quote", parts=()),
+        )
+        return open_session(seal(record, self.signing))
+
+    def grant(self, owner: TestParty, *, at: int = NOW, lease: int = 300, session: str = "") -> Envelope:
+        """Sealing is randomised, so the same grant is made once and then delivered again."""
+        key = (owner.name, at, lease, session)
+        if key not in self.grants:
+            self.grants[key] = self._grant(owner, at=at, lease=lease, session=session)
+        return self.grants[key]
+
+    def _grant(self, owner: TestParty, *, at: int, lease: int, session: str) -> Envelope:
+        signed = self.session()
+        manifest = self.agreement.data_of(owner.id)[0].manifest
+        info = grant_info(
+            run=self.request.id,
+            attempt=self.attempt,
+            contract=self.agreement.id,
+            session=signed.id,
+            owner=owner.id,
+            manifest=manifest,
+        )
+        sealed = crypto.seal(self.world.data_key(owner), signed.record.sealing, info=info)
+        record = KeyGrant(
+            run=self.request.id,
+            attempt=self.attempt,
+            contract=self.agreement.id,
+            session=ObjectId(session) if session else signed.id,
+            owner=owner.id,
+            keys=(GrantedKey(manifest=manifest, sealed=sealed),),
+            verdict=verdict(signed.record.report_data, at),
+            collateral=Collateral(parts=()),
+            issued_at=at,
+            lease_until=at + lease,
+        )
+        return seal(record, owner.signing)
+
+    def denial(self, owner: TestParty) -> Envelope:
+        record = Denial(
+            run=self.request.id,
+            attempt=self.attempt,
+            contract=self.agreement.id,
+            owner=owner.id,
+            code="decision.budget",
+            message="expected a run within the budget",
+            hint="ask the owner",
+            checks=(),
+            denied_at=NOW,
+        )
+        return seal(record, owner.signing)
+
+
+def reopened(cls: type[Challenge], envelope: Envelope, owner: TestParty) -> Signed[Challenge]:
+    return open_signed(cls, envelope, owner.card)

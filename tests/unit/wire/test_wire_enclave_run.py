@@ -1,0 +1,232 @@
+"""The enclave's state machine: every event in every state, then the lies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from kakoi.core.dsse import Envelope
+from kakoi.core.errors import Refused
+from kakoi.core.ids import ObjectId
+from kakoi.testing.world import NOW, TestParty
+from kakoi.wire.enclave_run import (
+    CloseFailed,
+    Compute,
+    EnclaveRun,
+    Event,
+    Instruction,
+    MakeSession,
+    MessageArrived,
+    OutputReleased,
+    PublishResult,
+    SessionMade,
+    StepFailed,
+)
+from kakoi.wire.messages import Challenge, Denial, KeyGrant
+from unit.wire.conversation import Conversation
+
+STATES = ("claimed", "attesting", "waiting", "computing", "done", "failed")
+
+
+def arrived(envelope: Envelope, kind: str) -> MessageArrived:
+    return MessageArrived(kind=kind, envelope=envelope)
+
+
+def challenge(talk: Conversation, owner: TestParty, **change: int | str) -> MessageArrived:
+    return arrived(talk.challenge(owner, **change), Challenge.KIND)  # type: ignore[arg-type]
+
+
+def grant(talk: Conversation, owner: TestParty, **change: int | str) -> MessageArrived:
+    return arrived(talk.grant(owner, **change), KeyGrant.KIND)  # type: ignore[arg-type]
+
+
+def in_state(talk: Conversation, state: str) -> EnclaveRun:
+    """A machine led to ``state`` by the events that lead there."""
+    run = talk.run()
+    if state == "claimed":
+        return run
+    if state == "failed":
+        run.handle(StepFailed(error=Refused("test.made-up", "made up")))
+        return run
+    for owner in talk.world.owners:
+        run.handle(challenge(talk, owner))
+    if state == "attesting":
+        return run
+    run.handle(SessionMade(session=talk.session().id))
+    if state == "waiting":
+        return run
+    for owner in talk.world.owners:
+        run.handle(grant(talk, owner))
+    if state == "done":
+        run.handle(OutputReleased())
+    return run
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_the_way_to_each_state(state: str) -> None:
+    assert in_state(Conversation(), state).state == state
+
+
+def test_one_whole_run() -> None:
+    talk = Conversation()
+    run = talk.run()
+    said: list[Instruction] = []
+    for owner in talk.world.owners:
+        said += run.handle(challenge(talk, owner))
+    assert said == [MakeSession(challenges=tuple(sorted(talk.challenge(o).payload_id for o in talk.world.owners)))]
+    assert run.handle(SessionMade(session=talk.session().id)) == []
+    said = [instruction for owner in talk.world.owners for instruction in run.handle(grant(talk, owner))]
+    assert isinstance(said[0], Compute)
+    assert said[0].lease_seconds == 300
+    assert len(said[0].grants) == 3
+    assert run.handle(OutputReleased()) == [PublishResult()]
+
+
+def last_challenge(talk: Conversation) -> Event:
+    return challenge(talk, talk.world.owners[-1])
+
+
+def first_grant(talk: Conversation) -> Event:
+    return grant(talk, talk.world.owners[0])
+
+
+def a_denial(talk: Conversation) -> Event:
+    return arrived(talk.denial(talk.world.owners[1]), Denial.KIND)
+
+
+EVENTS: dict[str, Callable[[Conversation], Event]] = {
+    "challenge": last_challenge,
+    "grant": first_grant,
+    "denial": a_denial,
+    "foreign kind": lambda talk: arrived(talk.denial(talk.world.owners[1]), "kakoi/other/v1"),
+    "session made": lambda talk: SessionMade(session=talk.session().id),
+    "output": lambda talk: OutputReleased(),
+    "failure": lambda talk: StepFailed(error=Refused("test.made-up", "made up")),
+}
+SAME = "same"
+EXPECTED: dict[str, dict[str, str]] = {
+    # event: {state before: state after}; "RuntimeError" where only a mistake of ours leads there
+    "challenge": {"claimed": "claimed", "attesting": SAME, "waiting": SAME, "computing": SAME},
+    "grant": {"claimed": SAME, "attesting": SAME, "waiting": SAME, "computing": SAME},
+    "denial": {"claimed": "failed", "attesting": "failed", "waiting": "failed", "computing": SAME},
+    "foreign kind": {"claimed": SAME, "attesting": SAME, "waiting": SAME, "computing": SAME},
+    "session made": {
+        "claimed": "RuntimeError",
+        "attesting": "waiting",
+        "waiting": "RuntimeError",
+        "computing": "RuntimeError",
+    },
+    "output": {"claimed": "RuntimeError", "attesting": "RuntimeError", "waiting": "RuntimeError", "computing": "done"},
+    "failure": {"claimed": "failed", "attesting": "failed", "waiting": "failed", "computing": "failed"},
+}
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("event", EVENTS)
+def test_every_event_in_every_state(state: str, event: str) -> None:
+    talk = Conversation()
+    run = in_state(talk, state)
+    expected = EXPECTED[event].get(state, SAME)  # done and failed: nothing changes any more
+    if expected == "RuntimeError":
+        with pytest.raises(RuntimeError):
+            run.handle(EVENTS[event](talk))
+        return
+    said = run.handle(EVENTS[event](talk))
+    assert run.state == (state if expected == SAME else expected)
+    if state in ("done", "failed"):
+        assert said == []
+    if run.state == "failed" and state != "failed":
+        assert [type(instruction) for instruction in said] == [CloseFailed]
+
+
+def test_a_message_delivered_twice_does_nothing_twice() -> None:
+    talk = Conversation()
+    run = talk.run()
+    for owner in talk.world.owners[:2]:
+        run.handle(challenge(talk, owner))
+        assert run.handle(challenge(talk, owner)) == []
+    run.handle(challenge(talk, talk.world.owners[2]))
+    assert run.handle(challenge(talk, talk.world.owners[2])) == []
+    run.handle(SessionMade(session=talk.session().id))
+    for owner in talk.world.owners:
+        run.handle(grant(talk, owner))
+    assert run.state == "computing"
+    assert run.handle(grant(talk, talk.world.owners[0])) == []
+
+
+def failure_of(run: EnclaveRun, event: Event) -> str:
+    said = run.handle(event)
+    assert run.state == "failed"
+    assert isinstance(said[0], CloseFailed)
+    return said[0].error.code
+
+
+def test_two_different_challenges_of_one_owner() -> None:
+    talk = Conversation()
+    run = talk.run()
+    run.handle(challenge(talk, talk.world.owners[0]))
+    assert failure_of(run, challenge(talk, talk.world.owners[0], nonce="2")) == "session.conflict"
+
+
+def test_owners_clocks_that_differ() -> None:
+    talk = Conversation()
+    run = talk.run()
+    run.handle(challenge(talk, talk.world.owners[0]))
+    assert failure_of(run, challenge(talk, talk.world.owners[1], at=NOW + 301)) == "session.clock-skew"
+
+
+@pytest.mark.parametrize(("at", "code"), [(NOW + 100_001, "contract.expired"), (NOW - 1001, "contract.not-yet")])
+def test_contract_dates_by_the_owners_time(at: int, code: str) -> None:
+    talk = Conversation()
+    assert failure_of(talk.run(), challenge(talk, talk.world.owners[0], at=at)) == code
+
+
+def test_grant_for_another_session() -> None:
+    talk = Conversation()
+    run = in_state(talk, "waiting")
+    assert failure_of(run, grant(talk, talk.world.owners[0], session="00" * 32)) == "session.grant"
+
+
+@pytest.mark.parametrize("lease", [0, 301])
+def test_lease_outside_the_contract(lease: int) -> None:
+    talk = Conversation()
+    run = in_state(talk, "waiting")
+    assert failure_of(run, grant(talk, talk.world.owners[0], lease=lease)) == "session.lease"
+
+
+def test_denial_says_who() -> None:
+    talk = Conversation()
+    said = talk.run().handle(a_denial(talk))
+    assert isinstance(said[0], CloseFailed)
+    assert (said[0].error.code, said[0].said_by) == ("decision.budget", talk.world.owners[1].id)
+
+
+def test_noise_is_ignored() -> None:
+    """Signed by a stranger in an owner's name, by a party that is no owner, or for another attempt: nothing happens."""
+    talk = Conversation()
+    run = talk.run()
+    forged = talk.challenge(
+        TestParty(
+            name="North",
+            signing=talk.world.analyst.signing,
+            sealing=talk.world.analyst.sealing,
+            card=talk.world.owners[0].card,
+        )
+    )
+    assert run.handle(arrived(forged, Challenge.KIND)) == []
+    assert run.handle(challenge(talk, talk.world.analyst)) == []
+    assert run.handle(challenge(talk, talk.world.owners[0], attempt=2)) == []
+    assert (run.state, run.challenges) == ("claimed", {})
+
+
+def test_grants_are_verified_not_believed() -> None:
+    talk = Conversation()
+    run = in_state(talk, "waiting")
+    forged = talk.grant(talk.world.owners[0])
+    broken = Envelope(
+        payload=forged.payload, payloadType=forged.payloadType, signatures=talk.denial(talk.world.owners[0]).signatures
+    )
+    assert run.handle(arrived(broken, KeyGrant.KIND)) == []
+    assert run.grants == {}
+    assert isinstance(ObjectId(run.session), str)
