@@ -59,7 +59,7 @@ class PlatformPolicy(Record):
     advisories: Annotated[tuple[Annotated[str, Limit(most=64)], ...], Limit(most=64, unique=True)]
     """Advisories that the owners accept; any other refuses."""
     grace: Grace | None
-    minimum_tcb: Annotated[tuple[Component, ...], Limit(least=1, most=32)] | Unchecked
+    minimum_tcb: Annotated[tuple[Component, ...], Limit(least=1, most=64)] | Unchecked
     minimum_tcb_evaluation_number: Annotated[int, Limit(most=2**32)] | Unchecked
     platforms: Annotated[tuple[Hex, ...], Limit(least=1, most=256, unique=True)] | Unchecked
     """Accepted platform identities (PPID, chip id)."""
