@@ -1,0 +1,127 @@
+"""What ``analyse`` returned, as the declared outputs: exact names, exact columns, plain numbers and short labels, or refused."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any, Final
+
+from kakoi.enclave.decimals import of_number
+from kakoi.enclave.failures import Stopped
+from kakoi.enclave.job import (
+    MAX_CELL,
+    JobOutput,
+    Result,
+    ResultColumn,
+    ResultStatistics,
+    ResultTable,
+    ResultValue,
+)
+
+BASIS: Final = "basis"
+"""The key of a statistics output that says how many people are behind it."""
+
+
+def collect(returned: Any, outputs: Sequence[JobOutput]) -> Result:
+    """The result of a job with these outputs. Raises Stopped (``python.output``, ``engine.rows``, ``engine.text``)."""
+    if type(returned) is not dict or list(map(type, returned)) != [str] * len(returned):
+        raise Stopped("python.output", "analyse must return a dict by output name")
+    names = {output.name for output in outputs}
+    if set(returned) != names:
+        raise Stopped("python.output", "declared are " + ", ".join(sorted(names)))
+    return Result(
+        outputs=tuple(
+            _table(returned[output.name], output)
+            if output.shape == "table"
+            else _statistics(returned[output.name], output)
+            for output in outputs
+        )
+    )
+
+
+def _table(frame: Any, output: JobOutput) -> ResultTable:
+    import pandas as pd
+
+    if not isinstance(frame, pd.DataFrame):
+        raise Stopped("python.output", f"{output.name} must be a DataFrame")
+    declared = [column.name for column in output.columns]
+    if list(frame.columns) != declared:
+        raise Stopped("python.output", f"the columns of {output.name} must be {', '.join(declared)}")
+    if len(frame) > output.max_rows:
+        raise Stopped("engine.rows")
+    columns: list[ResultColumn] = []
+    counts: tuple[int, ...] = ()
+    for place, column in enumerate(output.columns):
+        values = list(frame.iloc[:, place].astype(object))
+        if column.role == "group":
+            cells = tuple(map(_label, values))
+        elif column.role == "count":
+            counts = tuple(_count(value, output.name) for value in values)
+            cells = tuple(map(str, counts))
+        else:
+            cells = tuple(_number(value, output.name) for value in values)
+        columns.append(ResultColumn(name=column.name, cells=cells, support_rows=(), support_people=(), domain=()))
+    return ResultTable(name=output.name, columns=tuple(columns), rows=counts, people=counts, margins=())
+
+
+def _statistics(values: Any, output: JobOutput) -> ResultStatistics:
+    declared = [column.name for column in output.columns]
+    if type(values) is not dict or set(values) != {*declared, BASIS}:
+        raise Stopped("python.output", f"{output.name} must be a dict of {', '.join(declared)} and {BASIS}")
+    return ResultStatistics(
+        name=output.name,
+        values=tuple(ResultValue(name=name, number=_number(values[name], output.name)) for name in declared),
+        basis=_count(values[BASIS], output.name),
+    )
+
+
+def _plain(value: Any) -> Any:
+    """A Python value for a numpy scalar; None for every kind of missing."""
+    import numpy as np
+    import pandas as pd
+
+    if value is None or value is pd.NA or value is pd.NaT:
+        return None
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and value != value else value
+
+
+def _number(value: Any, name: str) -> str | None:
+    value = _plain(value)
+    if value is None:
+        return None
+    if type(value) not in (int, float, Decimal):
+        raise Stopped("python.output", f"{name} must hold numbers, got a {type(value).__name__}")
+    return of_number(value)
+
+
+def _count(value: Any, name: str) -> int:
+    value = _plain(value)
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    if type(value) is not int or not 0 <= value < 2**48:
+        raise Stopped("python.output", f"{name} must count people with whole numbers from 0")
+    return value
+
+
+def _label(value: Any) -> str | None:
+    import pandas as pd
+
+    value = _plain(value)
+    if value is None:
+        return None
+    if type(value) is bool:
+        return "true" if value else "false"
+    if type(value) in (int, float, Decimal):
+        return of_number(value)
+    if isinstance(value, (dt.datetime, dt.date)):
+        value = value.isoformat()
+    elif isinstance(value, pd.Interval):
+        value = str(value)
+    if type(value) is not str:
+        raise Stopped("python.output", f"a group label must be text, a number or a date, got a {type(value).__name__}")
+    if len(value) > MAX_CELL:
+        raise Stopped("engine.text")
+    return value

@@ -1,0 +1,62 @@
+"""Running an analysis in Python: the same code in the enclave's sandbox and on the analyst's own machine.
+
+Here the analyst's source and this module share a process, so nothing in this module protects anything: it shapes an honest
+answer. The sandbox contains the process, and the gate judges the bytes that come out of it.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from kakoi.enclave.engines.collect import collect
+from kakoi.enclave.failures import Stopped
+from kakoi.enclave.job import Job, JobOutput, JobParameter, Result
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Analyse = Callable[[dict[str, "pd.DataFrame"], dict[str, Any]], Any]
+ENTRY: Final = "analyse"
+
+
+def load(source: str) -> Analyse:
+    """The function ``analyse`` that a source defines. Raises Stopped (``python.source``)."""
+    module = types.ModuleType("analysis")
+    sys.modules["analysis"] = module
+    try:
+        code = compile(source, "<analysis>", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise Stopped("python.source") from None
+    exec(code, module.__dict__)  # noqa: S102 - this is what the sandbox is for
+    found = module.__dict__.get(ENTRY)
+    if not callable(found):
+        raise Stopped("python.source")
+    function: Analyse = found
+    return function
+
+
+def values(parameters: Sequence[JobParameter]) -> dict[str, Any]:
+    """Parameters as ``analyse`` gets them: int, float or str."""
+    return {p.name: float(p.value) if p.type == "number" else p.value for p in parameters}
+
+
+def run_function(
+    function: Analyse, tables: Mapping[str, pd.DataFrame], parameters: Mapping[str, Any], outputs: Sequence[JobOutput]
+) -> Result:
+    """Call ``analyse`` and collect what it returns. Its exceptions come through; Stopped says what is wrong with the answer."""
+    return collect(function(dict(tables), dict(parameters)), outputs)
+
+
+def run(job: Job, tables: Mapping[str, pd.DataFrame]) -> Result:
+    """Run a job's source over tables. Every exception of the source becomes Stopped (``python.failed``)."""
+    try:
+        function = load(job.source)
+        returned = function(dict(tables), values(job.parameters))
+    except Stopped:
+        raise
+    except BaseException:  # the source may raise anything, SystemExit included
+        raise Stopped("python.failed") from None
+    return collect(returned, job.outputs)

@@ -1,0 +1,212 @@
+"""The SQL engine: one fresh DuckDB per job, everything external off and locked, one query that ``sql_plan`` wrote.
+
+DuckDB's own limits are advice (a single function call can pass them), so the process around it enforces memory and time.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final
+
+from kakoi.enclave.decimals import of_number
+from kakoi.enclave.engines.partfs import part_file_system, path_of
+from kakoi.enclave.engines.sql_count import PERSON_COLUMN, ROW_COLUMN
+from kakoi.enclave.engines.sql_plan import Plan, PlannedColumn, parameters_of, plan
+from kakoi.enclave.engines.sql_words import COLUMN_TYPES, FILE_TYPES, literal, quoted
+from kakoi.enclave.failures import Stopped
+from kakoi.enclave.job import MAX_CELL, SITE_COLUMN, Job, JobColumn, JobTable, Result, ResultColumn, ResultTable
+
+if TYPE_CHECKING:
+    import duckdb
+
+_ROW_SHIFT: Final = 2**40
+"""Rows of a part have numbers of their own: part · 2^40 + row."""
+
+
+def locked(
+    descriptors: Sequence[int], *, memory_megabytes: int, threads: int, milliseconds: int
+) -> duckdb.DuckDBPyConnection:
+    """A DuckDB in memory that can read these descriptors as ``path_of(i)`` and can do nothing else outside itself.
+
+    The order matters: permissions first, then what they need, the lock last (docs/adr/0060).
+    """
+    import duckdb
+
+    connection = duckdb.connect()
+    connection.register_filesystem(part_file_system(descriptors))
+    paths = ", ".join(literal(path_of(i)) for i in range(len(descriptors)))
+    for setting, value in (
+        ("allowed_paths", f"[{paths}]"),
+        ("autoinstall_known_extensions", "false"),
+        ("autoload_known_extensions", "false"),
+        ("allow_community_extensions", "false"),
+        ("python_enable_replacements", "false"),
+        ("allow_persistent_secrets", "false"),
+        ("temp_directory", "''"),
+        ("max_temp_directory_size", "'0B'"),
+        ("enable_external_file_cache", "false"),
+        ("preserve_insertion_order", "false"),
+        ("memory_limit", f"'{memory_megabytes}MiB'"),
+        ("threads", str(threads)),
+        ("max_execution_time", str(milliseconds)),
+        ("enable_external_access", "false"),
+        ("disabled_filesystems", "'LocalFileSystem'"),
+        ("lock_configuration", "true"),
+    ):
+        connection.execute(f"SET {setting} = {value}")
+    return connection
+
+
+def serialize(connection: duckdb.DuckDBPyConnection) -> Any:
+    """The connection's own parser, as ``sql_plan`` wants it. Text that does not parse gives its error object."""
+
+    def parse(text: str) -> str:
+        found: str = connection.execute("SELECT json_serialize_sql($1::VARCHAR)", [text]).fetchall()[0][0]
+        return found
+
+    return parse
+
+
+def run(job: Job, descriptors: Sequence[int], *, memory_megabytes: int, threads: int, milliseconds: int) -> Result:
+    """The job's one table. ``descriptors`` hold the parts' Parquet bytes in the job's order. Raises Stopped."""
+    import duckdb
+
+    connection = locked(descriptors, memory_megabytes=memory_megabytes, threads=threads, milliseconds=milliseconds)
+    try:
+        planned = plan(job, serialize(connection))
+        first = 0
+        for table in job.tables:
+            _view(connection, table, first)
+            first += len(table.parts)
+        statements = connection.extract_statements(planned.sql)
+        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+            raise Stopped("sql.statement")
+        values = dict(parameters_of(job, planned.parameters))
+        connection.execute(statements[0], values) if values else connection.execute(statements[0])
+        records = connection.fetchmany(job.outputs[0].max_rows + 1)
+    except duckdb.Error:
+        # Its text can hold cells (a failed conversion quotes the value).
+        raise Stopped("sql.failed") from None
+    finally:
+        connection.close()
+    if len(records) > job.outputs[0].max_rows:
+        raise Stopped("engine.rows")
+    return Result(outputs=(_table(job.outputs[0].name, planned, records),))
+
+
+def check(job: Job) -> None:
+    """Judge the source of an SQL job without data, as ``run`` will. Raises Stopped."""
+    connection = locked([], memory_megabytes=512, threads=1, milliseconds=10_000)
+    try:
+        plan(job, serialize(connection))
+    finally:
+        connection.close()
+
+
+def _view(connection: duckdb.DuckDBPyConnection, table: JobTable, first: int) -> None:
+    """The logical table: each part's declared columns in the declared types, behind its owner's site label."""
+    selects = []
+    for offset, part in enumerate(table.parts):
+        path = path_of(first + offset)
+        _check_part(connection, table, path)
+        row = f"{(first + offset) * _ROW_SHIFT}::BIGINT + file_row_number AS {quoted(ROW_COLUMN)}"
+        shown = [f"{literal(part.site)} AS {quoted(SITE_COLUMN)}", *map(_cast, table.columns), row]
+        if table.person_column is not None:
+            shown.append(f"{quoted(table.person_column)} AS {quoted(PERSON_COLUMN)}")
+        source = f"read_parquet({literal(path)}, file_row_number = true, hive_partitioning = false)"
+        selects.append(f"SELECT {', '.join(shown)} FROM {source}")  # noqa: S608 - quoted names of the contract
+    connection.execute(f"CREATE VIEW {quoted(table.name)} AS {' UNION ALL '.join(selects)}")
+
+
+def _cast(column: JobColumn) -> str:
+    return f"CAST({quoted(column.name)} AS {COLUMN_TYPES[column.type]}) AS {quoted(column.name)}"
+
+
+def _check_part(connection: duckdb.DuckDBPyConnection, table: JobTable, path: str) -> None:
+    import duckdb
+
+    try:
+        rows = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({literal(path)})").fetchall()  # noqa: S608
+    except duckdb.Error:
+        raise Stopped("engine.part", table.name) from None
+    types = {str(row[0]).lower(): str(row[1]) for row in rows}
+    for column in table.columns:
+        if types.get(column.name.lower()) not in FILE_TYPES[column.type]:
+            raise Stopped("engine.part", f"{table.name}.{column.name}")
+
+
+def _table(name: str, planned: Plan, records: Sequence[Sequence[Any]]) -> ResultTable:
+    width = len(planned.columns)
+    hidden = [[int(value) for value in record[width : width + planned.hidden]] for record in records]
+    cells = [planned.cell.of(counts) for counts in hidden]
+    margins: list[int] = []
+    if planned.margins:
+        margins = [sum(int(bit) << i for i, bit in enumerate(record[-planned.groups :])) for record in records]
+    columns = [
+        _column(column, [record[place] for record in records], hidden, cells)
+        for place, column in enumerate(planned.columns)
+    ]
+    return ResultTable(
+        name=name,
+        columns=tuple(columns),
+        rows=tuple(rows for rows, _ in cells),
+        people=tuple(people for _, people in cells),
+        margins=_shown_order(planned, margins),
+    )
+
+
+def _shown_order(planned: Plan, masks: Sequence[int]) -> tuple[int, ...]:
+    """Margin bits by the group columns' order in the result rather than in GROUP BY."""
+    return tuple(sum((mask >> number & 1) << place for place, number in enumerate(planned.shown)) for mask in masks)
+
+
+def _column(
+    column: PlannedColumn, values: Sequence[Any], hidden: Sequence[Sequence[int]], cells: Sequence[tuple[int, int]]
+) -> ResultColumn:
+    role = column.declared.role
+    support: list[tuple[int, int]] = []
+    if role == "group":
+        texts: list[str | None] = [_label(value) for value in values]
+    elif role == "count":
+        texts = [str(people) for _, people in cells]
+    else:
+        texts = [_number(value) for value in values]
+        support = [_least(column, record, cell) for record, cell in zip(hidden, cells, strict=True)]
+    whole = support == list(cells)
+    return ResultColumn(
+        name=column.declared.name,
+        cells=tuple(texts),
+        support_rows=() if whole else tuple(rows for rows, _ in support),
+        support_people=() if whole else tuple(people for _, people in support),
+        domain=column.domain if role == "group" else (),
+    )
+
+
+def _least(column: PlannedColumn, record: Sequence[int], cell: tuple[int, int]) -> tuple[int, int]:
+    found = [cell, *(support.of(record, cell) for support in column.supports)]
+    return min(rows for rows, _ in found), min(people for _, people in found)
+
+
+def _label(value: Any) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float, Decimal)):
+        return of_number(value)
+    text = value.isoformat() if isinstance(value, (dt.date, dt.datetime)) else value
+    if not isinstance(text, str):
+        raise Stopped("sql.type")
+    if len(text) > MAX_CELL:
+        raise Stopped("engine.text")
+    return text
+
+
+def _number(value: Any) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
+        raise Stopped("sql.type")
+    return of_number(value)

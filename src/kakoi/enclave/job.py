@@ -1,0 +1,227 @@
+"""What the keeper tells an engine, and what the engine may answer. ``docs/formats/engine.md`` is the human description.
+
+This module is loaded by the keeper and by the engine's process, so it needs nothing but ``core``. An answer is
+input of the least trusted kind: where the engine is ``python``, the analyst's code shares the process that writes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, ClassVar, Final, Literal
+
+from kakoi.core.errors import Malformed
+from kakoi.core.limits import Digest, Limit, Name, Title
+from kakoi.core.records import Record
+from kakoi.enclave.decimals import of_number
+
+SITE_COLUMN: Final = "site"
+"""Injected from the owner's card, never read from a file."""
+MAX_JOB_BYTES: Final = 4 * 1024 * 1024
+MAX_RESULT_BYTES: Final = 64 * 1024 * 1024
+MAX_CELL: Final = 120
+"""Characters of one cell: room for a site's name, not for a note."""
+
+ColumnType = Literal["integer", "number", "string", "boolean", "date", "datetime"]
+Label = Annotated[str, Limit(least=1, most=MAX_CELL)]
+Cell = Annotated[str, Limit(most=MAX_CELL)] | None
+Count = Annotated[int, Limit(most=2**48)]
+Mask = Annotated[int, Limit(most=2**32)]
+
+
+def _once(names: Sequence[str], what: str) -> None:
+    if len({name.lower() for name in names}) != len(names):
+        raise Malformed("job.repeated", f"expected each {what} once, whatever its case, got a repetition")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobColumn(Record):
+    """A declared column. ``readable`` columns are shown to the analysis; the others serve the engine's own counting."""
+
+    name: Name
+    type: ColumnType
+    identifier: Literal["no", "direct", "join-key"]
+    codes: Annotated[tuple[Label, ...], Limit(most=4096)]
+    """Declared values; empty where any value of the type may occur."""
+    readable: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobPart(Record):
+    """One Parquet file of one owner. Its bytes come as a sealed memory file beside the job, in the job's order."""
+
+    site: Title
+    manifest: Digest
+    file: Name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobTable(Record):
+    """A logical table: the union of its parts, with the site column in front."""
+
+    name: Name
+    person_column: Name | None
+    columns: Annotated[tuple[JobColumn, ...], Limit(least=1, most=2000)]
+    parts: Annotated[tuple[JobPart, ...], Limit(least=1, most=4096)]
+
+    def check(self) -> None:
+        """Names are unique whatever their case (SQL folds it); nobody declares the site column."""
+        names = [column.name for column in self.columns]
+        _once([*names, SITE_COLUMN], "column (and 'site', which the enclave adds)")
+        if self.person_column is not None and self.person_column not in names:
+            raise Malformed("job.person-column", "expected the person column among the columns, got none of that name")
+
+    @property
+    def readable(self) -> tuple[str, ...]:
+        """What the analysis may name, the site column first."""
+        return (SITE_COLUMN, *(column.name for column in self.columns if column.readable))
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The owners' labels, each once."""
+        return tuple(dict.fromkeys(part.site for part in self.parts))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobParameter(Record):
+    """A value the analyst chose, already within the contract's limits. Numbers with a fraction are decimal text."""
+
+    name: Name
+    type: Literal["integer", "number", "string"]
+    value: Annotated[str, Limit(most=80)] | int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobOutputColumn(Record):
+    """A column that an output must have, at this place."""
+
+    name: Name
+    role: Literal["group", "count", "value"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobOutput(Record):
+    """An output that the analysis must produce."""
+
+    name: Name
+    shape: Literal["table", "statistics"]
+    columns: Annotated[tuple[JobOutputColumn, ...], Limit(least=1, most=256)]
+    max_rows: Annotated[int, Limit(least=1, most=100000)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job(Record):
+    """One analysis over one set of parts. Nothing in it is secret; nothing else reaches the engine but the parts."""
+
+    KIND: ClassVar[str] = "kakoi/job/v1"
+    MAX_BYTES: ClassVar[int] = MAX_JOB_BYTES
+
+    engine: Literal["sql", "python"]
+    source: Annotated[str, Limit(least=1, most=256 * 1024)]
+    tables: Annotated[tuple[JobTable, ...], Limit(least=1, most=64)]
+    parameters: Annotated[tuple[JobParameter, ...], Limit(most=64)]
+    outputs: Annotated[tuple[JobOutput, ...], Limit(least=1, most=64)]
+
+    def check(self) -> None:
+        """Names are unique."""
+        _once([table.name for table in self.tables], "table")
+        _once([parameter.name for parameter in self.parameters], "parameter")
+        _once([output.name for output in self.outputs], "output")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartFd:
+    """A part's plaintext as a descriptor of this process: a memory file sealed against writing and resizing."""
+
+    manifest: str
+    file: str
+    descriptor: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultColumn(Record):
+    """A column of a result table. Numbers are text in their one spelling; None is a missing value or label.
+
+    ``support_rows`` and ``support_people`` say, for each row of a value column, how many rows and people are behind that
+    one number, where it is fewer than behind the row: the others have no value there. Empty means: as behind the row.
+    ``domain`` lists the labels that a group column can have whatever the data are (codes, sites, constants of the source);
+    empty means that labels come from the data.
+    """
+
+    name: Name
+    cells: Annotated[tuple[Cell, ...], Limit(most=100000)]
+    support_rows: Annotated[tuple[Count, ...], Limit(most=100000)]
+    support_people: Annotated[tuple[Count, ...], Limit(most=100000)]
+    domain: Annotated[tuple[Label, ...], Limit(most=4096)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultTable(Record):
+    """Cells of people. ``rows`` and ``people`` say how many stand behind each row of the table."""
+
+    KIND: ClassVar[str] = "table"
+
+    name: Name
+    columns: Annotated[tuple[ResultColumn, ...], Limit(least=1, most=256)]
+    rows: Annotated[tuple[Count, ...], Limit(most=100000)]
+    people: Annotated[tuple[Count, ...], Limit(most=100000)]
+    margins: Annotated[tuple[Mask, ...], Limit(most=100000)]
+    """For each row, a bit for each group column that was summed over (the first column is bit 0); empty if none ever is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultValue(Record):
+    """One named number of a statistics output; None where it could not be computed."""
+
+    name: Name
+    number: Cell
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultStatistics(Record):
+    """Named numbers computed from ``basis`` people."""
+
+    KIND: ClassVar[str] = "statistics"
+
+    name: Name
+    values: Annotated[tuple[ResultValue, ...], Limit(least=1, most=256)]
+    basis: Count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result(Record):
+    """What an engine answers when the analysis ran."""
+
+    KIND: ClassVar[str] = "kakoi/engine-result/v1"
+    MAX_BYTES: ClassVar[int] = MAX_RESULT_BYTES
+
+    outputs: Annotated[tuple[ResultTable | ResultStatistics, ...], Limit(least=1, most=64)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure(Record):
+    """What an engine answers when it did not. ``FAILURES`` holds the only words that a code ever becomes."""
+
+    KIND: ClassVar[str] = "kakoi/engine-failure/v1"
+    MAX_BYTES: ClassVar[int] = 4096
+
+    code: Annotated[str, Limit(least=1, most=80)]
+    subject: Annotated[str, Limit(most=120)]
+    """A word of the analysis that the code is about. Believed from the SQL engine only: it comes from the source alone."""
+
+
+def code_labels(column: JobColumn) -> tuple[str, ...]:
+    """The labels that a column's declared codes become; numbers in their one spelling. Empty without codes."""
+    if column.type == "boolean":
+        return ("true", "false")
+    if column.type not in ("integer", "number"):
+        return column.codes
+    return tuple(_number_label(code) for code in column.codes)
+
+
+def _number_label(code: str) -> str:
+    try:
+        return of_number(Decimal(code)) or code
+    except InvalidOperation:
+        return code
