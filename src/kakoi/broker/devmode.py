@@ -6,10 +6,11 @@ says so too. Each half alone refuses (tested for every missing half).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from kakoi.attest import registry
+from kakoi.attest.policy import AttestationPolicy
 from kakoi.attest.registry import Verifier
 from kakoi.attest.report import PlatformKind
 from kakoi.core.errors import Misuse
@@ -18,7 +19,11 @@ VARIABLE: Final = "KAKOI_ACCEPT_SOFTWARE_PLATFORM"
 CONSENT: Final = "I know that it protects nothing"
 
 
-def verifiers(*, flag: bool, environment: Mapping[str, str]) -> Mapping[PlatformKind, Verifier]:
+Verifiers = Callable[[AttestationPolicy], Mapping[PlatformKind, Verifier]]
+"""The verifiers to judge with, given the contract's policy."""
+
+
+def verifiers(*, flag: bool, environment: Mapping[str, str]) -> Verifiers:
     """The verifiers a broker judges with: hardware only, or with ``software`` if flag and environment both say so.
 
     Raises Misuse if only one of the two does, so that a half-set machine does not go unnoticed.
@@ -31,7 +36,8 @@ def verifiers(*, flag: bool, environment: Mapping[str, str]) -> Mapping[Platform
             hint=f'for tests only: export {VARIABLE}="{CONSENT}"; in production remove whichever is set',
         )
     if not flag:
-        return registry.HARDWARE
-    from kakoi.attest.software import verifier
+        return lambda policy: registry.HARDWARE
+    # Imported here so that a broker in production never loads it.
+    from kakoi.attest.software.admit import with_software
 
-    return {**registry.HARDWARE, "software": verifier.SoftwareVerifier()}
+    return with_software

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from kakoi.attest.registry import HARDWARE, Verifier
-from kakoi.attest.report import PlatformKind
+from kakoi.attest.software.admit import with_software
 from kakoi.cli.contract import HubUrl, Party
 from kakoi.cli.i18n import t
 from kakoi.cli.party import KeyFile
@@ -27,13 +26,6 @@ from kakoi.wire.result import ResultFile
 
 result_app = typer.Typer(no_args_is_help=True, help=t("help.result"))
 OutFile = Annotated[Path, typer.Option("--out", help=t("help.out"))]
-
-
-def verifiers_for_reading() -> dict[PlatformKind, Verifier]:
-    """All kinds, ``software`` included: whoever reads a result must be told what it is, and reading releases no key."""
-    from kakoi.attest.software.verifier import SoftwareVerifier
-
-    return {**HARDWARE, "software": SoftwareVerifier()}
 
 
 def run(
@@ -65,7 +57,7 @@ def run(
             seconds=seconds,
             tell=lambda kind, sender: err.print(t("run.step", what=kind.split("/")[1], who=sender or t("run.enclave"))),
         )
-        finish(open_result(client, home, sealed, verifiers=verifiers_for_reading()), out_file)
+        finish(open_result(client, home, sealed, verifiers=with_software), out_file)
 
 
 @result_app.command("open", help=t("help.result-open"))
@@ -86,7 +78,7 @@ def reopen(
         sealed = await_run(
             client, agreement, parse_id(run_id), clock=SystemClock(), seconds=10, tell=lambda kind, sender: None
         )
-        finish(open_result(client, home, sealed, verifiers=verifiers_for_reading()), out_file)
+        finish(open_result(client, home, sealed, verifiers=with_software), out_file)
 
 
 def verify(
@@ -94,7 +86,7 @@ def verify(
 ) -> None:
     """Verify a result offline, and say what it proves and what it does not."""
     with errors_as_exit_codes():
-        verified = verify_result(read_limited(file, limit=ResultFile.MAX_BYTES), verifiers=verifiers_for_reading())
+        verified = verify_result(read_limited(file, limit=ResultFile.MAX_BYTES), verifiers=with_software)
         show_verified(verified)
 
 

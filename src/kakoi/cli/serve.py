@@ -14,6 +14,7 @@ import typer
 from kakoi.attest import registry
 from kakoi.attest.policy import AttestationPolicy
 from kakoi.attest.report import Collateral, Evidence, Verdict
+from kakoi.attest.software.verify import reference_policy
 from kakoi.broker import devmode
 from kakoi.broker.collateral import FileCollateral
 from kakoi.broker.ledger import Decision, Ledger
@@ -26,6 +27,7 @@ from kakoi.contract.approve import Agreement
 from kakoi.core.errors import Misuse, Unavailable
 from kakoi.core.records import to_value
 from kakoi.enclave import image as images
+from kakoi.evidence import software
 from kakoi.evidence.software import SoftwarePlatform
 from kakoi.net.client import HubClient
 
@@ -62,7 +64,7 @@ def broker_serve(
                 agreement.contract.platforms,
                 report_data=report_data,
                 now=now,
-                verifiers=verifiers,
+                verifiers=verifiers(agreement.contract.platforms),
             )
 
         client = HubClient(hub)
@@ -104,7 +106,7 @@ def broker_log(party: Annotated[Path, typer.Option("--party", help=t("help.party
 def platform_new(directory: Annotated[Path, typer.Argument(help=t("help.platform-directory"))]) -> None:
     """Make a software platform: a local root that plays the hardware vendor. It protects nothing."""
     with errors_as_exit_codes():
-        SoftwarePlatform.create(directory, now=SystemClock().now())
+        software.create(directory)
         out.print(f"[bold red]{t('software.notice')}[/]")
 
 
@@ -146,7 +148,8 @@ def enclave_policy(
 
 def software_policy(measurement: bytes, platform: SoftwarePlatform) -> AttestationPolicy:
     """The policy that accepts one image on one software platform and nothing else."""
-    return AttestationPolicy(accepted=(platform.policy(measurement),))
+    entry = reference_policy(mrenclave=measurement.hex(), root=platform.root_spki_sha256)
+    return AttestationPolicy(accepted=(entry,))
 
 
 @enclave_app.command("serve", help=t("help.enclave-serve"))

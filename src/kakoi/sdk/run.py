@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from kakoi.attest.registry import Verifier
-from kakoi.attest.report import PlatformKind
 from kakoi.contract.approve import Agreement, agree
 from kakoi.contract.sign import seal
 from kakoi.core import crypto
@@ -20,7 +18,7 @@ from kakoi.net.bundle import fetch_bundle
 from kakoi.net.client import HubClient
 from kakoi.party.files import read_limited, write_private
 from kakoi.party.home import PartyHome
-from kakoi.sdk.verify import VerifiedResult, verify_result
+from kakoi.sdk.verify import VerifiedResult, Verifiers, verify_result
 from kakoi.tlog import checkpoint as checkpoints
 from kakoi.tlog.leaf import PASSPORT_KIND, leaf_hash
 from kakoi.tlog.proof import LogProof
@@ -138,9 +136,7 @@ def _result_of(outcome: Outcome, agreement: Agreement) -> SealedResult:
     return outcome.result
 
 
-def open_result(
-    hub: HubClient, home: PartyHome, result: SealedResult, *, verifiers: Mapping[PlatformKind, Verifier]
-) -> Opened:
+def open_result(hub: HubClient, home: PartyHome, result: SealedResult, *, verifiers: Verifiers) -> Opened:
     """Fetch, decrypt and verify a result, with its proof from the transparency log.
 
     The log is checked against the checkpoint this party saw last, which is then advanced. Raises Refused if this party

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from kakoi.attest import registry
+from kakoi.attest.policy import AttestationPolicy
 from kakoi.attest.registry import Verifier
 from kakoi.attest.report import PlatformKind, Verdict
 from kakoi.contract.approve import Agreement, agree, in_force
@@ -25,6 +26,9 @@ from kakoi.wire.request import open_request
 from kakoi.wire.result import OutputPayload, ResultFile
 
 M = TypeVar("M", Challenge, KeyGrant)
+Verifiers = Callable[[AttestationPolicy], Mapping[PlatformKind, Verifier]]
+"""The verifiers to judge with, given the contract's policy: ``attest.software.admit.with_software`` for reading results,
+because whoever reads one must be told what it is, and reading releases no key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +58,7 @@ class VerifiedResult(metaclass=Sealed):
         return self.passport.protected_by_hardware
 
 
-def verify_result(data: bytes, *, verifiers: Mapping[PlatformKind, Verifier]) -> VerifiedResult:
+def verify_result(data: bytes, *, verifiers: Verifiers) -> VerifiedResult:
     """What ``result.kakoi`` proves.
 
     0. the file and everything in it parses strictly;
@@ -159,16 +163,14 @@ def _conversation(
         raise _wrong("expected owners' times that agree")
 
 
-def _judge_again(
-    agreement: Agreement, session: Session, grant: KeyGrant, verifiers: Mapping[PlatformKind, Verifier]
-) -> Verdict:
+def _judge_again(agreement: Agreement, session: Session, grant: KeyGrant, verifiers: Verifiers) -> Verdict:
     verdict = registry.judge(
         session.evidence,
         grant.collateral,
         agreement.contract.platforms,
         report_data=session.report_data,
         now=grant.verdict.evaluated_at,
-        verifiers=verifiers,
+        verifiers=verifiers(agreement.contract.platforms),
     )
     if verdict != grant.verdict:
         raise _wrong("expected the evidence to give the verdict that the owner recorded")

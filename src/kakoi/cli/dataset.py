@@ -1,0 +1,133 @@
+"""``kakoi dataset``: seal, inspect, upload."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from kakoi.cli.contract import HubUrl, Party
+from kakoi.cli.i18n import t
+from kakoi.cli.party import KeyFile
+from kakoi.cli.ui import SystemClock, byte_progress, err, errors_as_exit_codes, open_party, out
+from kakoi.contract.model import DatasetManifest
+from kakoi.contract.sign import Signed
+from kakoi.core.dsse import Envelope
+from kakoi.core.errors import Misuse
+from kakoi.core.ids import BlobId, PartyId
+from kakoi.net.client import HubClient
+from kakoi.party.files import disk_error, read_limited
+from kakoi.party.home import PartyHome
+from kakoi.sdk.ingest.schema import load_schema
+from kakoi.sdk.ingest.seal import seal_dataset
+
+app = typer.Typer(no_args_is_help=True, help=t("help.dataset"))
+
+
+@app.command("seal", help=t("help.dataset-seal"))
+def seal(
+    file: Annotated[Path, typer.Argument(help=t("help.dataset-file"))],
+    schema: Annotated[Path, typer.Option("--schema", help=t("help.schema"))],
+    party: Party,
+    publish_rows: Annotated[bool, typer.Option("--publish-rows", help=t("help.publish-rows"))] = False,
+    replaces: Annotated[str, typer.Option("--replaces", help=t("help.replaces"))] = "",
+    key_file: KeyFile = None,
+) -> None:
+    """Convert by the schema, validate, encrypt; nothing leaves this machine."""
+    with errors_as_exit_codes():
+        home = open_party(party, key_file)
+        envelope = seal_file(home, file, schema, publish_rows=publish_rows, replaces=replaces)
+        out.print(t("dataset.sealed", id=envelope.payload_id))
+
+
+def seal_file(
+    home: PartyHome, file: Path, schema: Path, *, publish_rows: bool = False, replaces: str = "", quiet: bool = False
+) -> Envelope:
+    """Seal one file into the party's directory; ``replaces`` is the manifest of the version before."""
+    dataset, version = _identity(home, replaces)
+    data_key = secrets.token_bytes(32)
+    directory = home.dataset_directory(dataset, version)
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    total = _size(file)
+    with byte_progress(t("dataset.sealing", name=file.name), total) as progress:
+        if quiet:
+            progress.stop()
+        manifest = seal_dataset(
+            file,
+            load_schema(schema),
+            directory,
+            owner=PartyId(home.card.id),
+            data_key=data_key,
+            dataset=dataset,
+            version=version,
+            created=SystemClock().now(),
+            publish_rows=publish_rows,
+            progress=lambda done, _: progress.update(progress.task_ids[0], completed=done),
+        )
+    return home.store_dataset(manifest, data_key)
+
+
+def _identity(home: PartyHome, replaces: str) -> tuple[str, int]:
+    if not replaces:
+        return secrets.token_hex(16), 1
+    known = home.datasets()
+    if replaces not in known:
+        raise Misuse("dataset.unknown", "expected a data set of this party to replace, got an unknown id")
+    before = known[replaces].record
+    return before.dataset, before.version + 1
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError as error:
+        raise disk_error(error, file) from None
+
+
+@app.command("inspect", help=t("help.dataset-inspect"))
+def inspect(file: Annotated[Path, typer.Argument(help=t("help.manifest-file"))]) -> None:
+    """Show what a manifest declares. Needs no keys and verifies no signature: the file is shown as it claims to be."""
+    with errors_as_exit_codes():
+        path = file / "manifest.dsse" if file.is_dir() else file
+        envelope = Envelope.decode(read_limited(path, limit=Envelope.MAX_BYTES))
+        manifest = DatasetManifest.decode(envelope.payload)
+        out.print(f"[bold]{manifest.title}[/]  {manifest.table} v{manifest.version}\n{envelope.payload_id}")
+        table = Table()
+        for heading in ("dataset.column", "dataset.type", "dataset.unit", "dataset.codes", "dataset.missing"):
+            table.add_column(t(heading))
+        for column in manifest.columns:
+            codes = ", ".join(f"{code.value}={code.label}" for code in column.codes)
+            table.add_row(column.name, column.type, column.unit, codes, ", ".join(repr(m) for m in column.missing))
+        out.print(table)
+        rows = t("dataset.rows-secret") if manifest.rows is None else str(manifest.rows)
+        size = sum(item.size for item in manifest.files)
+        out.print(t("dataset.summary", rows=rows, files=len(manifest.files), size=size))
+
+
+@app.command("upload", help=t("help.dataset-upload"))
+def upload(party: Party, hub: HubUrl, key_file: KeyFile = None) -> None:
+    """Give ciphertext and manifests of this party's data sets to the hub. What it has already is not sent again."""
+    with errors_as_exit_codes():
+        home = open_party(party, key_file)
+        client = HubClient(hub)
+        client.put_object(home.card.envelope)
+        for signed in home.datasets().values():
+            upload_dataset(client, home, signed)
+            err.print(t("dataset.uploaded", id=signed.id))
+
+
+def upload_dataset(client: HubClient, home: PartyHome, signed: Signed[DatasetManifest]) -> None:
+    """Upload one data set: ciphertext first, then the manifest that names it."""
+    manifest = signed.record
+    directory = home.dataset_directory(manifest.dataset, manifest.version)
+    for file in manifest.files:
+        path = directory / f"{file.blob}.sealed"
+        try:
+            with path.open("rb") as source:
+                client.put_blob(BlobId(file.blob), source, file.size)
+        except OSError as error:
+            raise disk_error(error, path) from None
+    client.put_object(signed.envelope)

@@ -1,0 +1,51 @@
+"""``kakoi``: what people type. Each command is thin; what it does lies in ``sdk``, ``broker``, ``enclave`` and ``hub``."""
+
+from __future__ import annotations
+
+import typer
+
+from kakoi.cli import contract, dataset, party, run, serve
+from kakoi.cli.doctor import doctor
+from kakoi.cli.hub import app as hub_app
+from kakoi.cli.i18n import t
+
+app = typer.Typer(
+    name="kakoi",
+    no_args_is_help=True,
+    help=t("help.kakoi"),
+    pretty_exceptions_show_locals=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(party.app, name="party")
+app.add_typer(dataset.app, name="dataset")
+app.add_typer(contract.analysis_app, name="analysis")
+app.add_typer(contract.app, name="contract")
+app.add_typer(hub_app, name="hub")
+app.add_typer(serve.broker_app, name="broker")
+app.add_typer(serve.enclave_app, name="enclave")
+app.add_typer(serve.platform_app, name="platform")
+app.command("run", help=t("help.run"))(run.run)
+app.add_typer(run.result_app, name="result")
+app.command("verify", help=t("help.verify"))(run.verify)
+app.command("doctor", help=t("help.doctor"))(doctor)
+
+
+@app.command("demo", help=t("help.demo"))
+def demo(
+    out_directory: str = typer.Option("demo-out", "--out", help=t("help.demo-out")),
+    keep_open: bool = typer.Option(False, "--keep-open", help=t("help.demo-keep")),
+) -> None:
+    """Three hospitals, one real result, six attacks."""
+    from pathlib import Path
+
+    from kakoi.cli.demo.story import tell_story
+    from kakoi.cli.ui import errors_as_exit_codes
+
+    with errors_as_exit_codes():
+        tell_story(Path(out_directory), keep_open=keep_open)
+
+
+def main() -> None:
+    """Entry point."""
+    app()
