@@ -111,8 +111,12 @@ def show_outputs(verified: VerifiedResult) -> None:
         for column in output.columns:
             table.add_column(column, justify="right")
         for row, held in zip(output.rows, output.held_back, strict=True):
-            table.add_row(*(t("result.held-back") if held and cell is None else (cell or "") for cell in row))
+            table.add_row(
+                *(t("result.held-back") if kept else cell or "" for cell, kept in zip(row, held, strict=True))
+            )
         out.print(table)
+        if output.rows_withheld:
+            out.print(t("result.rows-withheld"))
 
 
 def show_verified(verified: VerifiedResult) -> None:
