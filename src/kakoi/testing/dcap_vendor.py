@@ -34,7 +34,8 @@ _BODY_SIZE: Final[dict[BodyKind, int]] = {"td-1.0": TD10_BODY, "td-1.5": TD15_BO
 Json = dict[str, Any]
 
 
-def _intel(common_name: str) -> bytes:
+def intel_name(common_name: str) -> bytes:
+    """A subject with one of Intel's common names, under an organisation that says what it is."""
     return mint.name(cn=common_name, o="Pretended vendor of the Kakoi tests")
 
 
@@ -127,7 +128,7 @@ def td_body(
 class Vendor:
     """A vendor with one platform. All fields can be changed before minting."""
 
-    root: kit.Authority = field(default_factory=lambda: kit.root(name=_intel("Intel SGX Root CA"), path_length=1))
+    root: kit.Authority = field(default_factory=lambda: kit.root(name=intel_name("Intel SGX Root CA"), path_length=1))
     fmspc: bytes = bytes.fromhex("00906ED50000")
     pce_id: bytes = bytes(2)
     ppid: bytes = sha256(b"a platform")[:16]
@@ -173,9 +174,9 @@ class Vendor:
     certification_type: int = 5
 
     def __post_init__(self) -> None:
-        self.ca = self.root.child("", name=_intel("Intel SGX PCK Platform CA"), path_length=0)
+        self.ca = self.root.child("", name=intel_name("Intel SGX PCK Platform CA"), path_length=0)
         self.signer_key = mint.EcKey.generate()
-        self.signer = self.root.leaf("", name=_intel("Intel SGX TCB Signing"), key=self.signer_key.public)
+        self.signer = self.root.leaf("", name=intel_name("Intel SGX TCB Signing"), key=self.signer_key.public)
         self._pck: bytes | None = None
 
     @property
@@ -213,7 +214,7 @@ class Vendor:
         if self._pck is None:
             self._pck = self.ca.leaf(
                 "",
-                name=_intel("Intel SGX PCK Certificate"),
+                name=intel_name("Intel SGX PCK Certificate"),
                 key=self.pck_key.public,
                 validity=self.pck_validity,
                 more=((SGX_OID, False, self.sgx_extension()),),
@@ -335,9 +336,9 @@ class Vendor:
             "qe_identity_signature": self.signer_key.sign_raw(identity),
         }
 
-    def collateral(self, kind: BodyKind = "sgx", **changed: bytes) -> Collateral:
+    def collateral(self, kind: BodyKind = "sgx", *, changed: dict[str, bytes] | None = None) -> Collateral:
         """Collateral for a quote of this kind, with some parts replaced."""
-        return as_collateral({**self.parts(kind), **changed})
+        return as_collateral({**self.parts(kind), **(changed or {})})
 
     def sign(self, what: str, value: Json) -> dict[str, bytes]:
         """Parts for a changed TCB information or QE identity, signed anew."""
