@@ -19,7 +19,7 @@ AGREES: Final = "agrees"
 SGX_DEBUG: Final = 2
 TD_DEBUG: Final = 0xFF
 TD_SEPT_VE_DISABLE: Final = 1 << 28
-_STRICTER: Final = {"OutOfDateConfigurationNeeded": "OutOfDate"}
+STRICTER: Final = {"OutOfDateConfigurationNeeded": "OutOfDate"}
 """Where Intel's rule for a quoting enclave that is out of date gives the left, dcap-qvl keeps the right."""
 
 
@@ -59,7 +59,7 @@ def opinion(raw: bytes, own: OwnReport, now: int) -> str:
         raise _disagreement("accepted, as by our own verifier", _first_line(error)) from None
     got = (report.status, tuple(sorted(set(report.advisory_ids))), bytes(report.ppid))
     mine = (own.status, own.advisories, own.pck.ppid)
-    if got != mine and got != (_STRICTER.get(own.status, own.status), *mine[1:]):
+    if got != mine and got != (STRICTER.get(own.status, own.status), *mine[1:]):
         raise _disagreement(f"{own.status} {own.advisories}", f"{report.status} {got[1]}")
     return AGREES
 
