@@ -1,0 +1,1 @@
+"""From a hospital's files to sealed data sets: schema, sources, conversion, validation report, sealing."""

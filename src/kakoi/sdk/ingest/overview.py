@@ -1,0 +1,84 @@
+"""A manifest for a person to read. No key is needed: it holds nothing but what the owner publishes."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+
+from kakoi.contract.model import Column, DatasetManifest
+
+_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnLine:
+    """One column in words."""
+
+    name: str
+    type: str
+    unit: str
+    values: str
+    """Codes or limits."""
+    missing: str
+    identifier: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """Facts about the data set, as label and text, and its columns."""
+
+    title: str
+    facts: tuple[tuple[str, str], ...]
+    columns: tuple[ColumnLine, ...]
+
+
+def overview(manifest: DatasetManifest) -> Overview:
+    """What ``manifest`` says, in words. Its texts are safe to print: records refuse control and bidirectional characters."""
+    size = sum(file.size for file in manifest.files)
+    facts = (
+        ("table", manifest.table),
+        ("data set", manifest.dataset),
+        ("version", str(manifest.version)),
+        ("manifest", manifest.id),
+        ("owner", manifest.owner),
+        ("sealed", dt.datetime.fromtimestamp(manifest.created, dt.UTC).strftime("%Y-%m-%d %H:%M UTC")),
+        ("rows", "not published" if manifest.rows is None else f"{manifest.rows:,}"),
+        ("one row is", f"an event of a person ({manifest.person_column})" if manifest.person_column else "a person"),
+        ("format", f"{manifest.format}, {len(manifest.files)} file(s), {_size(size)}"),
+        ("key commitment", manifest.key_commitment.hex()),
+        *((f"file {file.name}", f"{file.blob}.sealed, {file.size:,} bytes") for file in manifest.files),
+    )
+    return Overview(title=manifest.title, facts=facts, columns=tuple(_line(c) for c in manifest.columns))
+
+
+def _line(column: Column) -> ColumnLine:
+    return ColumnLine(
+        name=column.name,
+        type=column.type,
+        unit=column.unit,
+        values=_values(column),
+        missing=", ".join(_quoted(text) for text in column.missing),
+        identifier="" if column.identifier == "no" else column.identifier,
+        description=column.description,
+    )
+
+
+def _values(column: Column) -> str:
+    parts = [f"{c.value} = {c.label}" if c.label else c.value for c in column.codes[:12]]
+    if len(column.codes) > len(parts):
+        parts.append(f"and {len(column.codes) - len(parts)} more")
+    if column.minimum is not None or column.maximum is not None:
+        parts.append(f"{column.minimum or 'any'} to {column.maximum or 'any'}")
+    return "; ".join(parts)
+
+
+def _quoted(text: str) -> str:
+    return text or "(empty)"
+
+
+def _size(size: int) -> str:
+    number, unit = float(size), 0
+    while number >= 1024 and unit < len(_UNITS) - 1:
+        number, unit = number / 1024, unit + 1
+    return f"{size:,} bytes" if unit == 0 else f"{number:.1f} {_UNITS[unit]}"
