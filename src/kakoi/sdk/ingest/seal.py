@@ -19,9 +19,10 @@ from kakoi.core.ids import ObjectId, PartyId
 from kakoi.dataset.format import DATA_KEY_BYTES, NONCE_PREFIX_BYTES, SALT_BYTES, associated_data, sealed_key_commitment
 from kakoi.dataset.seal import SealedSummary, SealingWriter
 from kakoi.sdk.ingest.convert import ARROW, convert
+from kakoi.sdk.ingest.opening import open_source
 from kakoi.sdk.ingest.report import Report, Tally
 from kakoi.sdk.ingest.schema import Schema
-from kakoi.sdk.ingest.source import Source, open_source
+from kakoi.sdk.ingest.source import Source
 
 Progress = Callable[[int, int], None]
 """Called with how much of the source is read and how much there is."""
