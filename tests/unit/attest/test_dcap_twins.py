@@ -520,12 +520,6 @@ def test_tdx_module_without_version_is_judged_by_the_platform_levels() -> None:
     assert code == "dcap.tcb-not-supported"
 
 
-@pytest.mark.parametrize("bit", [8, 26, 32, 62])
-def test_unknown_td_attributes(vendor: Vendor, bit: int) -> None:
-    evidence = vendor.evidence(td_body(attributes=1 << 28 | 1 << bit), kind="td-1.5")
-    assert refused(verify, vendor, kind="td-1.5", evidence=evidence) in ("tdx.attributes", "dcap.second-opinion")
-
-
 @pytest.mark.parametrize("xfam", [0, 1, 2, 3 | 1 << 63, 3 | 1 << 20])
 def test_xfam_that_no_module_allows(vendor: Vendor, xfam: int) -> None:
     evidence = vendor.evidence(td_body(xfam=xfam), kind="td-1.5")

@@ -1,6 +1,6 @@
 """The second opinion: dcap-qvl on the same quote, collateral, root and time. Both verifiers have to agree.
 
-dcap-qvl (Rust, Phala) shares no code with ``own``. It cannot be told to look past three attributes of the guest, nor
+dcap-qvl (Rust, Phala) shares no code with ``own``. It cannot be told to look past some attributes of the guest, nor
 does it read TCB information of version 2; there it has no opinion, and the verdict says so (fact ``second-opinion``).
 """
 
@@ -18,7 +18,12 @@ from kakoi.core.errors import Refused
 AGREES: Final = "agrees"
 SGX_DEBUG: Final = 2
 TD_DEBUG: Final = 0xFF
-TD_SEPT_VE_DISABLE: Final = 1 << 28
+_TD_FIXED: Final = (
+    ("sept-ve-disable", 1 << 28, 1 << 28),
+    ("migratable", 1 << 29, 0),
+    ("service-td-ext", 1 << 17, 0),
+)
+"""Attributes that dcap-qvl demands: name, bit, required value (its ``validate_td10``, read and measured)."""
 STRICTER: Final = {"OutOfDateConfigurationNeeded": "OutOfDate"}
 """Where Intel's rule for a quoting enclave that is out of date gives the left, dcap-qvl keeps the right."""
 
@@ -41,8 +46,9 @@ def _no_opinion(own: OwnReport) -> str:
         return "debug" if body.flags & SGX_DEBUG else ""
     if body.td_attributes & TD_DEBUG:
         return "debug"
-    if not body.td_attributes & TD_SEPT_VE_DISABLE:
-        return "sept-ve-disable"
+    for name, bit, required in _TD_FIXED:
+        if body.td_attributes & bit != required:
+            return name
     if body.mr_service_td is not None and any(body.mr_service_td):
         return "mr-service-td"
     return ""

@@ -23,10 +23,22 @@ from kakoi.attest.report import (
 )
 from kakoi.core.ids import parse_id
 
-# TD attributes (Intel TDX Module ABI, "ATTRIBUTES"): bits 0-7 put the TD under debug, whatever else they mean.
+# TD attributes (Intel TDX Module ABI, "ATTRIBUTES"): bits 0-7 put the TD under debug or profiling, whatever else they
+# mean. Bits 18 to 22 have meanings in newer modules only; a policy judges them as they stand.
 TUD: Final = 0xFF
-_BITS: Final = {"lass": 27, "sept-ve-disable": 28, "migratable": 29, "pks": 30, "key-locker": 31, "perfmon": 63}
-_KNOWN: Final = TUD | sum(1 << bit for bit in _BITS.values())
+_BITS: Final = {
+    "icssd": 16,
+    "service-td-ext": 17,
+    "lass": 27,
+    "sept-ve-disable": 28,
+    "migratable": 29,
+    "pks": 30,
+    "key-locker": 31,
+    "tpa": 62,
+    "perfmon": 63,
+}
+_NEWER: Final = 0x7C0000
+_KNOWN: Final = TUD | _NEWER | sum(1 << bit for bit in _BITS.values())
 # XFAM (same document): x87 and SSE always on; bits that no module allows off.
 _XFAM_FIXED1: Final = 0x3
 _XFAM_ALLOWED: Final = 0x6DBE7 | 1 << 19
@@ -38,6 +50,7 @@ def settings(body: TdReport) -> tuple[Fact, ...]:
     """The facts of the guest itself."""
     values = {"td-body": body.kind.removeprefix("td-"), "xfam": f"{body.xfam:#x}"}
     values |= {name: _ON[body.td_attributes >> bit & 1] for name, bit in _BITS.items()}
+    values["newer-attributes"] = f"{body.td_attributes & _NEWER:#x}"
     if body.extended is not None:
         extended = body.extended
         values |= {
