@@ -8,25 +8,26 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from kakoi.attest.policy import NEVER_ACCEPTED, PlatformPolicy, Unchecked
-from kakoi.attest.report import AppraisalRefused, Check, Mender, Verdict, VerifiedEvidence
+from kakoi.attest.report import AppraisalRefused, Check, Mender, Verdict, VerifiedEvidence, check
 from kakoi.core.errors import Misuse
 from kakoi.core.x509 import utc
 
 REPORT_DATA_SIZES: Final = (32, 48, 64)
+_KEPT: Final = 4096
 _MISSING: Final = "nothing in the policy"
 _ABSENT: Final = "not in this evidence"
 
 
 def _check(name: str, expected: str, got: str, mender: Mender, ok: bool) -> Check:
-    outcome = "passed" if ok else "failed"
-    return Check(name=name, outcome=outcome, expected=expected[:2000], got=got[:2000], mender=mender)  # type: ignore[arg-type]
+    return check(name, "passed" if ok else "failed", expected, got, mender)
 
 
 def _skip(name: str, rule: Unchecked, got: str) -> Check:
-    return Check(name=name, outcome="skipped", expected=f"not checked: {rule.reason}", got=got, mender="owner-policy")
+    return check(name, "skipped", f"not checked: {rule.reason}", got, "owner-policy")
 
 
 def _one_of(values: Sequence[str]) -> str:
@@ -59,40 +60,35 @@ def _hardware(verified: VerifiedEvidence) -> list[Check]:
     if verified.protected_by_hardware:
         return []
     label = "NOT PROTECTED BY HARDWARE"
-    return [Check(name="hardware", outcome="skipped", expected="accepted by name", got=label, mender="owner-policy")]
+    return [check("hardware", "skipped", "accepted by name", label, "owner-policy")]
+
+
+@lru_cache(maxsize=_KEPT)
+def _value(name: str, accepted: tuple[str, ...] | Unchecked | None, value: str | None, mender: Mender) -> Check:
+    """One named value against what the policy accepts; None stands for a missing policy entry or a missing value."""
+    got = _ABSENT if value is None else value
+    if accepted is None:
+        return _check(name, _MISSING, got, "owner-policy", False)
+    if isinstance(accepted, Unchecked):
+        return _skip(name, accepted, got)
+    return _check(name, _one_of(accepted), got, mender, value in accepted)
 
 
 def _measurements(verified: VerifiedEvidence, policy: PlatformPolicy) -> list[Check]:
     found = {m.name: m.value for m in verified.claims.measurements}
-    checks = []
-    for reference in policy.measurements:
-        value = found.pop(reference.name, None)
-        name = f"measurement.{reference.name}"
-        if isinstance(reference.accepted, Unchecked):
-            checks.append(_skip(name, reference.accepted, value or _ABSENT))
-        else:
-            ok = value is not None and value in reference.accepted
-            checks.append(_check(name, _one_of(reference.accepted), value or _ABSENT, "enclave-author", ok))
-    for left, value in found.items():
-        checks.append(_check(f"measurement.{left}", _MISSING, value, "owner-policy", False))
-    return checks
+    checks = [
+        _value(f"measurement.{m.name}", m.accepted, found.pop(m.name, None), "enclave-author")
+        for m in policy.measurements
+    ]
+    return checks + [_value(f"measurement.{name}", None, value, "owner-policy") for name, value in found.items()]
 
 
 def _settings(verified: VerifiedEvidence, policy: PlatformPolicy) -> list[Check]:
     found = {fact.name: fact.value for fact in verified.claims.settings}
-    checks = []
-    for setting in policy.settings:
-        value = found.pop(setting.name, None)
-        name = f"setting.{setting.name}"
-        if isinstance(setting.accepted, Unchecked):
-            checks.append(_skip(name, setting.accepted, _ABSENT if value is None else value))
-        else:
-            ok = value is not None and value in setting.accepted
-            got = _ABSENT if value is None else value
-            checks.append(_check(name, _one_of(setting.accepted), got, "platform-operator", ok))
-    for left, value in found.items():
-        checks.append(_check(f"setting.{left}", _MISSING, value, "owner-policy", False))
-    return checks
+    checks = [
+        _value(f"setting.{s.name}", s.accepted, found.pop(s.name, None), "platform-operator") for s in policy.settings
+    ]
+    return checks + [_value(f"setting.{name}", None, value, "owner-policy") for name, value in found.items()]
 
 
 def _status(verified: VerifiedEvidence, policy: PlatformPolicy, now: int) -> list[Check]:
@@ -123,16 +119,17 @@ def _tcb(verified: VerifiedEvidence, policy: PlatformPolicy) -> list[Check]:
         got = ", ".join(f"{c.name}={c.version}" for c in verified.claims.tcb)
         return [_skip("minimum-tcb", minimum, got)]
     found = {c.name: c.version for c in verified.claims.tcb}
-    checks = []
-    for component in minimum:
-        version = found.get(component.name)
-        got = _ABSENT if version is None else str(version)
-        ok = version is not None and version >= component.version
-        name = f"minimum-tcb.{component.name}"
-        checks.append(_check(name, f"at least {component.version}", got, "platform-operator", ok))
+    checks = [_at_least(needed.name, needed.version, found.get(needed.name)) for needed in minimum]
     for left in sorted(verified.bounded - {c.name for c in minimum}):
         checks.append(_check(f"minimum-tcb.{left}", _MISSING, str(found.get(left)), "owner-policy", False))
     return checks
+
+
+@lru_cache(maxsize=_KEPT)
+def _at_least(name: str, minimum: int, version: int | None) -> Check:
+    got = _ABSENT if version is None else str(version)
+    ok = version is not None and version >= minimum
+    return _check(f"minimum-tcb.{name}", f"at least {minimum}", got, "platform-operator", ok)
 
 
 def _evaluation(verified: VerifiedEvidence, policy: PlatformPolicy, floor: int) -> list[Check]:

@@ -7,6 +7,7 @@ policy, with every check by name; it travels in key grants and passports.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, ClassVar, Final, Literal
 
 from kakoi.core.errors import Refused
@@ -15,7 +16,10 @@ from kakoi.core.sealed import Sealed
 
 PlatformKind = Literal["software", "sgx", "tdx", "snp", "azure-snp", "azure-tdx", "nitro", "vtpm"]
 Hex = Annotated[str, Limit(most=512, pattern=r"(?:[0-9a-f]{2})*\Z")]
-Note = Annotated[str, Limit(most=2000)]
+NOTE: Final = 2000
+Note = Annotated[str, Limit(most=NOTE)]
+_KEPT: Final = 4096
+Outcome = Literal["passed", "failed", "skipped"]
 Mender = Literal["owner-policy", "platform-operator", "vendor", "enclave-author", "nobody"]
 
 
@@ -101,7 +105,7 @@ class Check(Record):
     """One named check and its outcome. A skipped check carries the policy's reason."""
 
     name: Annotated[str, Limit(least=1, most=80)]
-    outcome: Literal["passed", "failed", "skipped"]
+    outcome: Outcome
     expected: Note
     got: Note
     mender: Mender
@@ -166,9 +170,37 @@ def refusal(code: str, check: str, expected: str, got: str, mender: Mender) -> R
     return Refused(code, f"{check}: expected {expected}, got {got}", hint=HINTS[mender])
 
 
+# Small immutable records that the same platforms and policies give again and again: each is made, and judged against
+# its limits, once. A verdict has about a hundred of them.
+
+
+@lru_cache(maxsize=_KEPT)
+def check(name: str, outcome: Outcome, expected: str, got: str, mender: Mender) -> Check:
+    """A check. Texts beyond the record's limits are cut."""
+    return Check(name=name, outcome=outcome, expected=expected[:NOTE], got=got[:NOTE], mender=mender)
+
+
+@lru_cache(maxsize=_KEPT)
+def component(name: str, version: int) -> Component:
+    """A component."""
+    return Component(name=name, version=version)
+
+
+@lru_cache(maxsize=_KEPT)
+def fact(name: str, value: str) -> Fact:
+    """A fact."""
+    return Fact(name=name, value=value)
+
+
+@lru_cache(maxsize=_KEPT)
+def measurement(name: str, value: str) -> Measurement:
+    """A measurement."""
+    return Measurement(name=name, value=value)
+
+
 def passed(name: str, expected: str, got: str, mender: Mender) -> Check:
     """A check that held."""
-    return Check(name=name, outcome="passed", expected=expected, got=got, mender=mender)
+    return check(name, "passed", expected, got, mender)
 
 
 class AppraisalRefused(Refused):

@@ -6,10 +6,12 @@ does it read TCB information of version 2; there it has no opinion, and the verd
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 import dcap_qvl
 
+from kakoi.attest.dcap.own.collateral import VerifiedCollateral
 from kakoi.attest.dcap.own.verify import OwnReport
 from kakoi.attest.dcap.parse import SgxReport
 from kakoi.attest.report import refusal
@@ -28,8 +30,9 @@ STRICTER: Final = {"OutOfDateConfigurationNeeded": "OutOfDate"}
 """Where Intel's rule for a quoting enclave that is out of date gives the left, dcap-qvl keeps the right."""
 
 
-def _collateral(own: OwnReport) -> dcap_qvl.QuoteCollateralV3:
-    parts = own.collateral.parts
+@lru_cache(maxsize=64)
+def _collateral(verified: VerifiedCollateral) -> dcap_qvl.QuoteCollateralV3:
+    parts = verified.parts
     text = {name: parts[name].decode("utf-8") for name in ("tcb_info", "qe_identity")}
     chains = ("pck_crl_issuer_chain", "tcb_info_issuer_chain", "qe_identity_issuer_chain")
     text |= {name: parts[name].decode("ascii") for name in chains}
@@ -60,7 +63,7 @@ def opinion(raw: bytes, own: OwnReport, now: int) -> str:
     if reason:
         return reason
     try:
-        report = dcap_qvl.verify_with_root_ca(raw, _collateral(own), own.collateral.root.der, now)
+        report = dcap_qvl.verify_with_root_ca(raw, _collateral(own.collateral), own.collateral.root.der, now)
     except ValueError as error:
         raise _disagreement("accepted, as by our own verifier", _first_line(error)) from None
     got = (report.status, tuple(sorted(set(report.advisory_ids))), bytes(report.ppid))

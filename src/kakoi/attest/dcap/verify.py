@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from kakoi.attest.dcap import second
@@ -10,7 +11,7 @@ from kakoi.attest.dcap.own import collateral as own_collateral
 from kakoi.attest.dcap.own import verify as own_verify
 from kakoi.attest.dcap.own.verify import OwnReport
 from kakoi.attest.dcap.parse import parse
-from kakoi.attest.report import Check, Collateral, Component, Evidence, passed
+from kakoi.attest.report import Check, Collateral, Component, Evidence, check, component, passed
 from kakoi.core.errors import Malformed
 from kakoi.core.sealed import Sealed
 
@@ -29,6 +30,8 @@ CHECKS: Final[tuple[Check, ...]] = (
 """What a quote has gone through when it is a ``VerifiedQuote``."""
 _AGREES: Final = passed("dcap.second-opinion", "dcap-qvl accepts too, with the same status", "so", "nobody")
 
+_ALL: Final = (*CHECKS, _AGREES)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedQuote(metaclass=Sealed):
@@ -42,25 +45,20 @@ class VerifiedQuote(metaclass=Sealed):
     def checks(self) -> tuple[Check, ...]:
         """What verification proved, by name."""
         if self.second_opinion == second.AGREES:
-            return (*CHECKS, _AGREES)
+            return _ALL
         reason = f"not checked: dcap-qvl has a fixed rule ({self.second_opinion})"
-        skipped = Check(
-            name="dcap.second-opinion", outcome="skipped", expected=reason, got="no opinion", mender="owner-policy"
-        )
-        return (*CHECKS, skipped)
+        return (*CHECKS, check("dcap.second-opinion", "skipped", reason, "no opinion", "owner-policy"))
 
     @property
     def tcb(self) -> tuple[Component, ...]:
         """The platform's SVNs."""
-        pck = self.report.pck
-        return (
-            *(_component(f"sgx-{i:02d}", version) for i, version in enumerate(pck.components, 1)),
-            _component("pce", pck.pce_svn),
-        )
+        return _tcb(self.report.pck.components, self.report.pck.pce_svn)
 
 
-def _component(name: str, version: int) -> Component:
-    return Component(name=name, version=version)
+@lru_cache(maxsize=256)
+def _tcb(components: tuple[int, ...], pce_svn: int) -> tuple[Component, ...]:
+    named = (component(f"sgx-{i:02d}", version) for i, version in enumerate(components, 1))
+    return (*named, component("pce", pce_svn))
 
 
 def verify(evidence: Evidence, collateral: Collateral, *, roots: frozenset[str], now: int) -> VerifiedQuote:

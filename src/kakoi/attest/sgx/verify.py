@@ -15,11 +15,13 @@ from kakoi.attest.report import (
     Check,
     Claims,
     Collateral,
-    Component,
     Evidence,
     Fact,
-    Measurement,
     VerifiedEvidence,
+    check,
+    component,
+    fact,
+    measurement,
     refusal,
 )
 from kakoi.core.ids import parse_id
@@ -54,7 +56,7 @@ def settings(body: SgxReport) -> tuple[Fact, ...]:
         "key-separation": _flag(flags, _KSS),
         "aex-notify": _flag(flags, _AEX_NOTIFY),
     }
-    return tuple(Fact(name=name, value=value) for name, value in values.items())
+    return tuple(fact(name, value) for name, value in values.items())
 
 
 class SgxVerifier:
@@ -89,12 +91,12 @@ class SgxVerifier:
             and any(component.name == "isv-svn" for component in minimum)
         )
         return (
-            Check(
-                name="sgx.identity",
-                outcome="passed" if complete else "failed",
-                expected="mrenclave, or mrsigner with isv-prod-id and a minimum isv-svn",
-                got="the latter" if complete else "a policy with neither",
-                mender="owner-policy",
+            check(
+                "sgx.identity",
+                "passed" if complete else "failed",
+                "mrenclave, or mrsigner with isv-prod-id and a minimum isv-svn",
+                "the latter" if complete else "a policy with neither",
+                "owner-policy",
             ),
         )
 
@@ -105,14 +107,14 @@ def _evidence(quote: VerifiedQuote, body: SgxReport) -> VerifiedEvidence:
         claims=Claims(
             platform="sgx",
             measurements=(
-                Measurement(name="mrenclave", value=body.mr_enclave.hex()),
-                Measurement(name="mrsigner", value=body.mr_signer.hex()),
+                measurement("mrenclave", body.mr_enclave.hex()),
+                measurement("mrsigner", body.mr_signer.hex()),
             ),
             report_data=body.report_data.hex(),
             debug=bool(body.flags & SGX_DEBUG),
             tcb_status=report.status,
             advisories=report.advisories,
-            tcb=(*quote.tcb, Component(name="isv-svn", version=body.isv_svn)),
+            tcb=(*quote.tcb, component("isv-svn", body.isv_svn)),
             tcb_date=report.tcb_date,
             tcb_evaluation_number=report.evaluation_number,
             platform_identity=report.pck.ppid.hex(),

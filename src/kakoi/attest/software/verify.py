@@ -10,7 +10,7 @@ from kakoi.attest.dcap.own.verify import SGX_DEBUG, SGX_INIT
 from kakoi.attest.dcap.parse import SgxReport
 from kakoi.attest.dcap.roots import INTEL
 from kakoi.attest.policy import PlatformPolicy, ReferenceValue, Unchecked
-from kakoi.attest.report import Check, Claims, Collateral, Evidence, Measurement, VerifiedEvidence, refusal
+from kakoi.attest.report import Check, Claims, Collateral, Evidence, VerifiedEvidence, measurement, refusal
 from kakoi.core.errors import Misuse
 from kakoi.core.ids import ObjectId, parse_id
 
@@ -33,7 +33,7 @@ class SoftwareVerifier:
         return VerifiedEvidence._seal(
             claims=Claims(
                 platform="software",
-                measurements=(Measurement(name="mrenclave", value=body.mr_enclave.hex()),),
+                measurements=(measurement("mrenclave", body.mr_enclave.hex()),),
                 report_data=body.report_data.hex(),
                 debug=bool(body.flags & SGX_DEBUG),
                 tcb_status=quote.report.status,

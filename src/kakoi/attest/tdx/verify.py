@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from kakoi.attest.dcap import facts
@@ -19,6 +20,10 @@ from kakoi.attest.report import (
     Fact,
     Measurement,
     VerifiedEvidence,
+    check,
+    component,
+    fact,
+    measurement,
     refusal,
 )
 from kakoi.core.ids import parse_id
@@ -63,7 +68,7 @@ def settings(body: TdReport) -> tuple[Fact, ...]:
             "init-tee-tcb-svn": extended.init_tee_tcb_svn.hex(),
             "init-tee-fmspc": extended.init_tee_fmspc.hex(),
         }
-    return tuple(Fact(name=name, value=value) for name, value in values.items())
+    return tuple(fact(name, value) for name, value in values.items())
 
 
 def measurements(body: TdReport) -> tuple[Measurement, ...]:
@@ -83,7 +88,7 @@ def measurements(body: TdReport) -> tuple[Measurement, ...]:
             "initservicetd": body.extended.init_service_td_hash,
             "currentservicetd": body.extended.current_service_td_hash,
         }
-    return tuple(Measurement(name=name, value=value.hex()) for name, value in values.items())
+    return tuple(measurement(name, value.hex()) for name, value in values.items())
 
 
 def _reserved(body: TdReport) -> None:
@@ -118,16 +123,17 @@ class TdxVerifier:
         accepted = {m.name: m.accepted for m in policy.measurements}
         ok = isinstance(accepted.get("mrtd"), tuple)
         got = "so" if ok else "left out"
-        outcome = "passed" if ok else "failed"
         expected = "mrtd judged by accepted values"
-        return (
-            Check(name="tdx.identity", outcome=outcome, expected=expected, got=got, mender="owner-policy"),  # type: ignore[arg-type]
-        )
+        return (check("tdx.identity", "passed" if ok else "failed", expected, got, "owner-policy"),)
+
+
+@lru_cache(maxsize=256)
+def _tcb(tee_tcb_svn: bytes) -> tuple[Component, ...]:
+    return tuple(component(f"tdx-{i:02d}", version) for i, version in enumerate(tee_tcb_svn, 1))
 
 
 def _evidence(quote: VerifiedQuote, body: TdReport) -> VerifiedEvidence:
     report = quote.report
-    tcb = (*quote.tcb, *(Component(name=f"tdx-{i:02d}", version=v) for i, v in enumerate(body.tee_tcb_svn, 1)))
     return VerifiedEvidence._seal(
         claims=Claims(
             platform="tdx",
@@ -136,7 +142,7 @@ def _evidence(quote: VerifiedQuote, body: TdReport) -> VerifiedEvidence:
             debug=bool(body.td_attributes & TUD),
             tcb_status=report.status,
             advisories=report.advisories,
-            tcb=tcb,
+            tcb=(*quote.tcb, *_tcb(body.tee_tcb_svn)),
             tcb_date=report.tcb_date,
             tcb_evaluation_number=report.evaluation_number,
             platform_identity=report.pck.ppid.hex(),

@@ -46,9 +46,9 @@ PCK_CAS: Final = ("Intel SGX PCK Processor CA", "Intel SGX PCK Platform CA")
 _KEPT: Final = 64
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class VerifiedCollateral(metaclass=Sealed):
-    """Collateral whose every part is signed up to a pinned root."""
+    """Collateral whose every part is signed up to a pinned root. Compared by identity."""
 
     tcb_info: tcb.TcbInfo
     qe_identity: tcb.QeIdentity

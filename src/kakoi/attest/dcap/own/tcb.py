@@ -209,7 +209,7 @@ def parse_qe_identity(data: bytes) -> QeIdentity:
 
 def masked(value: bytes, mask: bytes) -> bytes:
     """``value`` with only the bits of ``mask``."""
-    return bytes(a & b for a, b in zip(value, mask, strict=True))
+    return (int.from_bytes(value, "big") & int.from_bytes(mask, "big")).to_bytes(len(value), "big")
 
 
 def module_level(levels: Sequence[ModuleLevel], isv_svn: int, what: str) -> Level:

@@ -13,7 +13,7 @@ from kakoi.attest.dcap.parse import Quote, SgxReport, TdReport
 from kakoi.attest.report import refusal
 from kakoi.core.encoding import sha256
 from kakoi.core.errors import Malformed
-from kakoi.core.keys import PublicKey, ec_key
+from kakoi.core.keys import PublicKey, ec_key, from_spki
 from kakoi.core.sealed import Sealed
 from kakoi.core.x509 import Certificate, Revocation, parse_pem_chain, verify_chain
 from kakoi.core.x509_fields import to_pem
@@ -21,6 +21,7 @@ from kakoi.core.x509_fields import to_pem
 PCK_LEAF: Final = "Intel SGX PCK Certificate"
 SGX_INIT: Final = 1
 SGX_DEBUG: Final = 2
+_REPORT_DATA: Final = 320
 _KEPT: Final = 256
 
 
@@ -106,12 +107,16 @@ def _equal(check: str, expected: bytes, got: bytes, code: str) -> None:
         raise refusal(code, check, expected.hex(), got.hex(), "platform-operator")
 
 
-def _qe_report(quote: Quote, key: PublicKey) -> None:
-    key.verify_ecdsa_raw(quote.qe_report_signature, quote.qe_report_bytes, "the quoting enclave's report")
-    bound = sha256(quote.attestation_key, quote.qe_authentication) + bytes(32)
-    if quote.qe_report.report_data != bound:
+@lru_cache(maxsize=_KEPT)
+def _attestation_key(spki: bytes, report: bytes, signature: bytes, point: bytes, authentication: bytes) -> PublicKey:
+    """The attestation key that a quoting enclave reported and the PCK key (``spki``) vouches for.
+
+    A quoting enclave keeps its key for a long time, so the same bytes come again: a pure function of them, kept.
+    """
+    from_spki(spki).verify_ecdsa_raw(signature, report, "the quoting enclave's report")
+    if report[_REPORT_DATA:] != sha256(point, authentication) + bytes(32):
         raise refusal("dcap.qe-binding", "attestation key", "the one the quoting enclave reported", "another", "nobody")
-    ec_key("P-256", quote.attestation_key).verify_ecdsa_raw(quote.signature, quote.signed, "the quote")
+    return ec_key("P-256", point)
 
 
 def _qe_identity(report: SgxReport, identity: tcb.QeIdentity) -> tcb.Level:
@@ -221,7 +226,13 @@ def verify(quote: Quote, collateral: VerifiedCollateral, *, roots: frozenset[str
         platform = _platform(quote.pck_chain, collateral, roots, now)
     extension, info = platform.extension, collateral.tcb_info
     _same_platform(info, extension)
-    _qe_report(quote, platform.key)
+    _attestation_key(
+        platform.key.spki,
+        quote.qe_report_bytes,
+        quote.qe_report_signature,
+        quote.attestation_key,
+        quote.qe_authentication,
+    ).verify_ecdsa_raw(quote.signature, quote.signed, "the quote")
     qe_level = _qe_identity(quote.qe_report, collateral.qe_identity)
     body = quote.body if isinstance(quote.body, TdReport) else None
     levels = [*_levels(info, extension, body, body.tee_tcb_svn if body else None), qe_level]
