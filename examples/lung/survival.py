@@ -51,7 +51,9 @@ def score_test(used, covariates):
 def cox(frame, covariates):
     """Cox regression: coefficients, standard errors and the usual tests, and how many people they rest on."""
     used = frame[["days", "died", *covariates]].dropna()
-    model = CoxPHFitter(penalizer=0.0).fit(used, duration_col="days", event_col="died", fit_options={"precision": 1e-12})
+    model = CoxPHFitter(penalizer=0.0).fit(
+        used, duration_col="days", event_col="died", fit_options={"precision": 1e-12}
+    )
     coefficients = model.params_.to_numpy()
     found = {f"{name}_coefficient": model.params_[name] for name in covariates}
     found |= {f"{name}_error": model.standard_errors_[name] for name in covariates}

@@ -15,7 +15,7 @@ from kakoi.net.answers import RunState
 from kakoi.testing.memory_hub import unavailable
 from kakoi.testing.world import NOW, seeded, with_changes
 from kakoi.wire.messages import Challenge, Denial, KeyGrant, grant_info
-from unit.broker.conftest import Setting
+from support.broker_setting import Setting
 
 
 def ask(setting: Setting, nonce: str = "1") -> tuple[Envelope, object]:

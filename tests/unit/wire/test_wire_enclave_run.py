@@ -24,7 +24,7 @@ from kakoi.wire.enclave_run import (
     StepFailed,
 )
 from kakoi.wire.messages import Challenge, Denial, KeyGrant
-from unit.wire.conversation import Conversation
+from support.conversation import Conversation
 
 STATES = ("claimed", "attesting", "waiting", "computing", "done", "failed")
 

@@ -21,7 +21,7 @@ from kakoi.wire.broker_run import (
 )
 from kakoi.wire.messages import Denial, RecipientKey, RunFailure, SealedResult, Session, report_data
 from kakoi.wire.request import open_request
-from unit.wire.conversation import Conversation
+from support.conversation import Conversation
 
 
 def broker(talk: Conversation) -> BrokerRun:

@@ -3,12 +3,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pytest
-
 from kakoi.attest.report import AppraisalRefused, Check, Collateral, Evidence, Verdict
 from kakoi.broker.ledger import Decision, Ledger
 from kakoi.broker.service import Broker
 from kakoi.contract.approve import Agreement
+from kakoi.contract.model import DatasetManifest
 from kakoi.contract.sign import open_card, seal
 from kakoi.core import crypto
 from kakoi.core.crypto import SealingKey, SigningKey
@@ -19,7 +18,7 @@ from kakoi.party.keystore import Unlock, new_key_file
 from kakoi.testing.memory_hub import MemoryHub
 from kakoi.testing.world import NOW, TestParty, World, seeded
 from kakoi.wire.messages import Challenge, Session
-from unit.wire.conversation import verdict
+from support.conversation import verdict
 
 
 @dataclass
@@ -33,10 +32,6 @@ class Clock:
 class NoCollateral:
     def collateral(self, evidence: Evidence, now: int) -> Collateral:
         return Collateral(parts=())
-
-
-class HomeParty(TestParty):
-    """A party of the world whose keys lie in a real party directory."""
 
 
 @dataclass
@@ -117,8 +112,8 @@ class Setting:
         return seal(record, signing)
 
 
-@pytest.fixture
-def setting(tmp_path: Path) -> Setting:
+def make_setting(tmp_path: Path) -> Setting:
+    """The first owner of the world gets a real directory under ``tmp_path``."""
     new_key_file(tmp_path / "key")
     home = PartyHome.create(tmp_path / "party", name="Own", unlock=Unlock(key_file=tmp_path / "key"), created=NOW)
     me = TestParty(
@@ -131,7 +126,5 @@ def setting(tmp_path: Path) -> Setting:
     world.owners = (me, *world.owners[1:])
     made = Setting(path=home.path, world=world, home=home)
     manifest = world.manifest(me)
-    from kakoi.contract.model import DatasetManifest
-
     home.store_dataset(DatasetManifest.decode(manifest.payload), world.data_key(me))
     return made

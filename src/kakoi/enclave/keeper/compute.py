@@ -1,0 +1,40 @@
+"""From plaintext in sealed memory to what may leave: the job, the sandboxed engine, the gate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kakoi.contract.approve import Agreement
+from kakoi.enclave import sandbox
+from kakoi.enclave.gate.release import apply
+from kakoi.enclave.job import PartFd
+from kakoi.enclave.keeper.job import job_for
+from kakoi.wire.messages import GateDecision, RunRequest
+
+
+class SandboxedEngine:
+    """Runs each job in a sandbox of its own and lets the gate judge what comes out."""
+
+    def __init__(self) -> None:
+        self.missing_layers = tuple(layer.name for layer in sandbox.layers() if not layer.present)
+
+    def compute(
+        self, agreement: Agreement, request: RunRequest, tables: Mapping[str, tuple[int, ...]], *, seconds: int
+    ) -> tuple[bytes, tuple[GateDecision, ...]]:
+        """What the gate let out, and its decisions. ``tables``: descriptors of Parquet by manifest id."""
+        job = job_for(agreement, request)
+        contract = agreement.contract
+        parts = [
+            PartFd(manifest=identity, file=file.name, descriptor=descriptor)
+            for identity, descriptors in tables.items()
+            for file, descriptor in zip(agreement.manifests[identity].record.files, descriptors, strict=True)
+        ]
+        answer = sandbox.run_job(job, parts, contract.limits, frozenset(contract.accepted_weaknesses))
+        released = apply(
+            answer,
+            agreement.analyses[request.analysis].record,
+            [entry.rules for entry in contract.data],
+            job=job,
+            owners=[agreement.cards[entry.owner].record.name for entry in contract.data],
+        )
+        return released.encode(), released.decisions
