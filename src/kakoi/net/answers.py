@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
+from kakoi.core.ids import HEX_DIGEST, BlobId
 from kakoi.core.records import Digest, Limit, Record
 
 Kind = Annotated[str, Limit(least=1, most=80, pattern=r"[a-z0-9./-]+\Z")]
@@ -146,3 +147,10 @@ class LogEntries(Record):
 
     start: Sequence
     entries: Annotated[tuple[LogEntry, ...], Limit(most=MAX_PAGE)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlobStored(Record):
+    """A blob is stored."""
+
+    blob: Annotated[BlobId, Limit(least=64, most=64, pattern=HEX_DIGEST.pattern)]

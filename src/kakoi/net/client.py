@@ -156,7 +156,11 @@ class HubClient:
         if self.blob_size(blob) == length:
             return
         body = Body(source=source, length=length)
-        self._caller.read(Call(method="PUT", target=f"/v1/blobs/{parse_id(blob)}", body=body), FeedItem.MAX_BYTES)
+        stored = self._caller.record(
+            Call(method="PUT", target=f"/v1/blobs/{parse_id(blob)}", body=body), answers.BlobStored
+        )
+        if stored.blob != blob:
+            raise Malformed("hub.answer", "expected the hub to confirm this blob, got the digest of another")
 
     def stream_blob(self, blob: BlobId, *, most: int) -> Iterator[bytes]:
         """A blob of at most ``most`` bytes, in blocks of at most 256 KiB; broken downloads go on where they stopped.

@@ -1,0 +1,265 @@
+"""The hub's addresses (docs/formats/hub-api.md). Thin: what happens is in ``objects``, ``runs``, ``blobs`` and ``log``."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager
+from typing import Final, TypeVar
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from kakoi.core.errors import Malformed, Refused, Unavailable
+from kakoi.core.ids import BlobId, parse_id
+from kakoi.hub.blobs import not_found
+from kakoi.hub.http import Budget, Query, announced, answer, chunks, path_id, read_body
+from kakoi.hub.hub import Hub
+from kakoi.hub.notify import Listener
+from kakoi.net.answers import BlobStored, ClaimRequest, ClaimUpdate, Health
+
+T = TypeVar("T")
+_RANGE: Final = re.compile(r"bytes=([0-9]{1,16})-([0-9]{0,16})\Z")
+_REFERENCE: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_.-]{0,63}):([0-9a-f]{64})\Z")
+_MOST_REFERENCES: Final = 8
+_MOST_KINDS: Final = 32
+_OCTETS: Final = "application/octet-stream"
+
+
+class _Download(StreamingResponse):
+    """A streamed answer that holds one place of a budget while it lasts."""
+
+    def __init__(self, budget: Budget, blocks: AsyncIterator[bytes], status: int, headers: dict[str, str]) -> None:
+        super().__init__(blocks, status, headers, _OCTETS)
+        self._budget = budget
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._budget.take():
+            await super().__call__(scope, receive, send)
+
+
+class Api:
+    """The addresses of one hub."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub, self._limits = hub, hub.settings.limits
+
+    def router(self) -> APIRouter:
+        """All addresses."""
+        router = APIRouter(prefix="/v1")
+        for method, path, endpoint in (
+            ("GET", "/health", self.health),
+            ("PUT", "/objects/{identity}", self.put_object),
+            ("GET", "/objects/{identity}", self.get_object),
+            ("GET", "/feed", self.feed),
+            ("PUT", "/blobs/{identity}", self.put_blob),
+            ("GET", "/blobs/{identity}", self.get_blob),
+            ("HEAD", "/blobs/{identity}", self.head_blob),
+            ("POST", "/claims", self.claim),
+            ("POST", "/claims/{identity}", self.update_claim),
+            ("GET", "/runs", self.list_runs),
+            ("GET", "/runs/{identity}", self.run),
+            ("GET", "/log/checkpoint", self.checkpoint),
+            ("GET", "/log/inclusion", self.inclusion),
+            ("GET", "/log/consistency", self.consistency),
+            ("GET", "/log/entries", self.entries),
+        ):
+            router.add_api_route(path, endpoint, methods=[method], response_model=None)
+        return router
+
+    async def health(self, request: Request) -> Response:
+        """Does the database answer?"""
+        Query(request)
+        await self._hub.health()
+        return answer(Health(status="ok"))
+
+    # -- objects
+
+    async def put_object(self, request: Request) -> Response:
+        """Take an object."""
+        Query(request)
+        body = await read_body(request, self._limits.object_bytes, self._limits, self._hub.memory)
+        token = request.headers.get("kakoi-claim", "")
+        item, new = await self._hub.objects.put(path_id(request), body, token)
+        return answer(item, status=201 if new else 200)
+
+    async def get_object(self, request: Request) -> Response:
+        """Give an object."""
+        Query(request)
+        return Response(await self._hub.objects.get(path_id(request)), media_type="application/json")
+
+    async def feed(self, request: Request) -> Response:
+        """Objects behind a place, now or as soon as there are any."""
+        query = Query(request, "after", "wait", "limit", repeatable=("kind", "ref"))
+        kinds = frozenset(query.all("kind", _MOST_KINDS))
+        references = frozenset(map(_reference, query.all("ref", _MOST_REFERENCES)))
+        after, limit = query.integer("after", default=0), self._limit(query)
+        page = await self._wait(
+            request,
+            query.integer("wait", default=0, most=self._limits.wait_seconds),
+            lambda: self._hub.notifier.objects(kinds, references),
+            lambda: self._hub.objects.page(after=after, kinds=kinds, references=references, limit=limit),
+            lambda found: bool(found.items),
+        )
+        return answer(page)
+
+    # -- blobs
+
+    async def put_blob(self, request: Request) -> Response:
+        """Take a blob."""
+        Query(request)
+        blob = BlobId(path_id(request))
+        length = announced(request, self._limits.blob_bytes)
+        if await self._hub.blobs.size(blob) is not None:
+            return answer(BlobStored(blob=blob))
+        with self._hub.uploads.take():
+            await self._hub.blobs.put(blob, length, chunks(request, length, self._limits))
+        return answer(BlobStored(blob=blob), status=201)
+
+    async def head_blob(self, request: Request) -> Response:
+        """How large is a blob?"""
+        Query(request)
+        size = await self._size(request)
+        return Response(headers={"Content-Length": str(size), "Accept-Ranges": "bytes"}, media_type=_OCTETS)
+
+    async def get_blob(self, request: Request) -> Response:
+        """Give a blob, or a range of it."""
+        Query(request)
+        size, blob = await self._size(request), BlobId(path_id(request))
+        start, end = _range(request.headers.get("range", ""), size)
+        headers = {"Content-Length": str(end - start), "Accept-Ranges": "bytes", "Cache-Control": "no-store"}
+        if "range" in request.headers:
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+        blocks = self._hub.blobs.read(blob, start, end)
+        status = 206 if "range" in request.headers else 200
+        return _Download(self._hub.downloads, blocks, status, headers)
+
+    async def _size(self, request: Request) -> int:
+        size = await self._hub.blobs.size(BlobId(path_id(request)))
+        if size is None:
+            raise not_found()
+        return size
+
+    # -- runs
+
+    async def claim(self, request: Request) -> Response:
+        """A run for an enclave, now or as soon as there is one."""
+        Query(request)
+        self._hub.require_operator(request.headers.get("authorization", ""))
+        wanted = ClaimRequest.decode(await read_body(request, ClaimRequest.MAX_BYTES, self._limits, self._hub.memory))
+        found = await self._wait(
+            request,
+            min(wanted.wait, self._limits.wait_seconds),
+            self._hub.notifier.queue,
+            lambda: self._hub.runs.claim(wanted),
+            lambda claim: claim is not None,
+        )
+        return Response(status_code=204) if found is None else answer(found)
+
+    async def update_claim(self, request: Request) -> Response:
+        """Renew or end a claim."""
+        Query(request)
+        body = await read_body(request, ClaimUpdate.MAX_BYTES, self._limits, self._hub.memory)
+        return answer(await self._hub.runs.update(path_id(request), ClaimUpdate.decode(body)))
+
+    async def run(self, request: Request) -> Response:
+        """State of a run."""
+        Query(request)
+        return answer(await self._hub.runs.state(path_id(request)))
+
+    async def list_runs(self, request: Request) -> Response:
+        """Runs that changed behind a change, now or as soon as one does."""
+        query = Query(request, "after", "wait", "limit", "contract")
+        contract = query.identity("contract", default="")
+        after, limit = query.integer("after", default=0), self._limit(query)
+        page = await self._wait(
+            request,
+            query.integer("wait", default=0, most=self._limits.wait_seconds),
+            lambda: self._hub.notifier.runs(contract),
+            lambda: self._hub.runs.page(after=after, contract=contract, limit=limit),
+            lambda found: bool(found.items),
+        )
+        return answer(page)
+
+    # -- log
+
+    async def checkpoint(self, request: Request) -> Response:
+        """The newest checkpoint."""
+        Query(request)
+        return Response(await self._hub.log.checkpoint(), media_type="text/plain; charset=utf-8")
+
+    async def inclusion(self, request: Request) -> Response:
+        """Index and path of a leaf hash."""
+        query = Query(request, "leaf", "size")
+        return answer(await self._hub.log.inclusion(bytes.fromhex(query.identity("leaf")), query.integer("size")))
+
+    async def consistency(self, request: Request) -> Response:
+        """Path between two sizes."""
+        query = Query(request, "old", "new")
+        return answer(await self._hub.log.consistency(query.integer("old"), query.integer("new")))
+
+    async def entries(self, request: Request) -> Response:
+        """Entries of the log."""
+        query = Query(request, "start", "end")
+        return answer(await self._hub.log.entries(query.integer("start"), query.integer("end"), self._limits.page))
+
+    # -- waiting
+
+    def _limit(self, query: Query) -> int:
+        return max(1, query.integer("limit", default=100, most=self._limits.page))
+
+    async def _wait(
+        self,
+        request: Request,
+        seconds: float,
+        listen: Callable[[], AbstractContextManager[Listener]],
+        look: Callable[[], Awaitable[T]],
+        enough: Callable[[T], bool],
+    ) -> T:
+        """What ``look`` finds, as soon as it is ``enough``, or after ``seconds``."""
+        if seconds == 0:
+            return await look()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        with listen() as listener:
+            gone = asyncio.ensure_future(_disconnected(request))
+            try:
+                while True:
+                    found = await look()
+                    left = deadline - loop.time()
+                    if enough(found) or left <= 0 or self._hub.notifier.closed:
+                        return found
+                    waiting = asyncio.ensure_future(listener.wait(left))
+                    with self._hub.requests.give_back():
+                        await asyncio.wait({waiting, gone}, return_when=asyncio.FIRST_COMPLETED)
+                    waiting.cancel()
+                    if gone.done():  # before looking again: nobody is there to take what would be found
+                        raise Unavailable("hub.disconnected", "expected somebody to wait for the answer, got nobody")
+            finally:
+                gone.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    """Returns when the client has hung up."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _reference(text: str) -> tuple[str, str]:
+    match = _REFERENCE.match(text)
+    if match is None:
+        raise Malformed("hub.query", "expected ref as member:id, got something else")
+    return match[1], parse_id(match[2])
+
+
+def _range(text: str, size: int) -> tuple[int, int]:
+    """Start and end (exclusive) of the one range that is asked for; all of it if none is."""
+    if not text:
+        return 0, size
+    match = _RANGE.match(text)
+    start, end = (int(match[1]), int(match[2] or size - 1)) if match else (size, 0)
+    if not start <= end or start >= size:
+        raise Refused("hub.range", "expected one range of bytes that the blob has, got another")
+    return start, min(end + 1, size)

@@ -1,0 +1,318 @@
+"""The hub's database: many readers, one writer thread, one transaction for many changes.
+
+Every change takes the row ``head`` first, so changes of all hubs on one database happen one after another. To make that
+cheap, the writer takes whatever has queued up into one transaction: under load, hundreds of objects share one sync to
+disk, and nobody is told "stored" before it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection, Engine, Executable, create_engine, event, insert, make_url, select, update
+from sqlalchemy.exc import DBAPIError
+
+from kakoi.core.errors import Fatal, KakoiError, Misuse, Unavailable
+from kakoi.hub import schema
+from kakoi.hub.notify import News
+from kakoi.tlog.merkle import CompactRange, NodeId, compact_range, cover
+
+T = TypeVar("T")
+_BATCH: Final = 256
+_READERS: Final = 4
+_SQLITE_PRAGMAS: Final = (
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=FULL",
+    "PRAGMA busy_timeout=10000",
+    "PRAGMA trusted_schema=OFF",
+    "PRAGMA cell_size_check=ON",
+)
+
+
+def open_engines(url: str) -> tuple[Engine, Engine]:
+    """Engines to write and to read with, and the tables in place. Raises Misuse, Unavailable or Fatal."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        writer = create_engine(parsed, pool_size=1, max_overflow=0, connect_args={"check_same_thread": False})
+        reader = create_engine(parsed, pool_size=_READERS, max_overflow=0, connect_args={"check_same_thread": False})
+        _tune_sqlite(writer, "BEGIN IMMEDIATE")
+        _tune_sqlite(reader, "BEGIN")
+    elif parsed.get_backend_name() == "postgresql":
+        writer = create_engine(parsed, pool_size=1, max_overflow=0, pool_pre_ping=True)
+        reader = create_engine(parsed, pool_size=_READERS, max_overflow=0, pool_pre_ping=True)
+    else:
+        raise Misuse("hub.database-url", "expected an SQLite or PostgreSQL URL, got another database")
+    with translated():
+        _migrate(writer)
+    return writer, reader
+
+
+def _tune_sqlite(engine: Engine, begin: str) -> None:
+    @event.listens_for(engine, "connect")
+    def connected(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # SQLAlchemy's own BEGIN below, not the driver's guesses
+        for pragma in _SQLITE_PRAGMAS:
+            connection.execute(pragma)
+
+    @event.listens_for(engine, "begin")
+    def begun(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+
+def _migrate(engine: Engine) -> None:
+    """Make the tables in an empty database; refuse one of another version."""
+    with engine.begin() as connection:
+        schema.metadata.create_all(connection)
+        found = connection.execute(select(schema.meta.c.value).where(schema.meta.c.name == "schema")).scalar()
+        if found is None:
+            connection.execute(insert(schema.meta), {"name": "schema", "value": schema.VERSION})
+            connection.execute(insert(schema.head), {"id": 1, "seq": 0, "change": 0, "size": 0})
+        elif found != schema.VERSION:
+            raise Fatal(
+                "hub.schema",
+                f"expected a database of schema {schema.VERSION}, got schema {found}",
+                hint="use the version of Kakoi that wrote it, or migrate it",
+            )
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Database errors as ours."""
+    try:
+        yield
+    except DBAPIError as error:
+        text = str(error.orig).lower()
+        if "full" in text or "no space" in text:
+            raise storage_full() from None
+        if "malformed" in text or "not a database" in text:
+            raise Fatal(
+                "hub.database-damaged", "expected a sound database, got a damaged one", hint="restore a backup"
+            ) from None
+        raise Unavailable(
+            "hub.database", f"expected the database to answer, got {type(error.orig).__name__}", hint="try again"
+        ) from error
+
+
+def storage_full() -> Unavailable:
+    """The one error for a full disk."""
+    return Unavailable(
+        "hub.storage-full", "expected free space on the hub's disk, got none", hint="its operator must act"
+    )
+
+
+class Transaction:
+    """One open write transaction with the head's row locked."""
+
+    def __init__(self, connection: Connection, now: int, tree: CompactRange) -> None:
+        row = connection.execute(select(schema.head).with_for_update()).one()
+        self.connection, self.now = connection, now
+        self._seq, self._change, self._size = int(row.seq), int(row.change), int(row.size)
+        self._before = (row.seq, row.change, row.size)
+        self._tree = tree
+        self.news: list[News] = []
+        self.writes = 0
+
+    def write(self, statement: Executable, rows: Mapping[str, Any] | Sequence[Mapping[str, Any]] = ()) -> int:
+        """Carry out a change; the number of rows it touched."""
+        self.writes += 1
+        result = self.connection.execute(statement, rows) if rows else self.connection.execute(statement)
+        return int(result.rowcount)
+
+    def next_seq(self) -> int:
+        """The next place in the feed."""
+        self._seq += 1
+        return self._seq
+
+    def next_change(self) -> int:
+        """The next change of a run."""
+        self._change += 1
+        return self._change
+
+    def append(self, leaf: bytes, *, kind: str, digest: str) -> int:
+        """Append a leaf hash to the log; its position."""
+        tree = self.tree
+        self._tree, stored = tree.append(leaf)
+        self._size = self._tree.size
+        entry = {"position": tree.size, "hash": leaf, "kind": kind, "object": digest}
+        self.write(insert(schema.leaves), entry)
+        self.write(insert(schema.nodes), [{"id": node_number(n), "hash": h} for n, h in stored])
+        return tree.size
+
+    @property
+    def tree(self) -> CompactRange:
+        """The log as it stands in this transaction."""
+        if self._tree.size != self._size:  # another hub appended since this one last did
+            self._tree = load_tree(self.connection, self._size)
+        return self._tree
+
+    def finish(self) -> CompactRange:
+        """Write the head back; the log to start the next transaction from."""
+        if (self._seq, self._change, self._size) != self._before:
+            self.connection.execute(update(schema.head).values(seq=self._seq, change=self._change, size=self._size))
+        return self._tree
+
+    @property
+    def places(self) -> tuple[int, int]:
+        """The last place in the feed and the last change of a run."""
+        return self._seq, self._change
+
+
+def node_number(node: NodeId) -> int:
+    """The primary key of a complete subtree: position and level in one number below 2^59."""
+    return node.position << 6 | node.level
+
+
+def load_nodes(connection: Connection, wanted: Sequence[NodeId]) -> dict[NodeId, bytes]:
+    """Stored hashes of complete subtrees, in one query. Raises Fatal if one is missing."""
+    numbers = {node_number(node): node for node in wanted}
+    if not numbers:
+        return {}
+    query = select(schema.nodes).where(schema.nodes.c.id.in_(numbers))
+    found = {numbers[row.id]: bytes(row.hash) for row in connection.execute(query)}
+    if len(found) != len(numbers):
+        raise Fatal("log.damaged", "expected every hash of the log, got a gap", hint="restore a backup")
+    return found
+
+
+def load_tree(connection: Connection, size: int) -> CompactRange:
+    """The log's tree at ``size`` from its stored hashes."""
+    return compact_range(size, load_nodes(connection, cover(0, size)).__getitem__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    work: Callable[[Transaction], Any]
+    future: asyncio.Future[Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Done:
+    """What became of a batch: for each job its value or error, what is new, and where the head stands."""
+
+    outcomes: Sequence[tuple[_Job, Any, BaseException | None]]
+    news: Sequence[News]
+    places: tuple[int, int]
+
+
+class Database:
+    """Readers and the writer, for use from one event loop."""
+
+    def __init__(self, url: str, *, queue_length: int, now: Callable[[], int]) -> None:
+        self._writer_engine, self._reader_engine = open_engines(url)
+        self.now = now
+        self._jobs: queue.Queue[_Job | None] = queue.Queue(queue_length)
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="hub-read")
+        self._tree = CompactRange()
+        self._thread: threading.Thread | None = None
+        self.on_news: Callable[[Sequence[News]], None] = lambda _: None
+        self.places = (0, 0)
+        """Last place in the feed and last change of a run that this process has told about."""
+
+    def start(self) -> None:
+        """Start the writer. Call in the event loop that will use it."""
+        loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._write_for, args=(loop,), name="hub-write", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Finish what was asked for, then let go of the database."""
+        if self._thread is not None:
+            self._jobs.put(None)
+            self._thread.join()
+        self._readers.shutdown(wait=True)
+        self._reader_engine.dispose()
+        self._writer_engine.dispose()
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """What ``work`` finds in one read transaction."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self.read_now, work)
+
+    def read_now(self, work: Callable[[Connection], T]) -> T:
+        """The same, in the caller's thread."""
+        with translated(), self._reader_engine.connect() as connection:
+            return work(connection)
+
+    def write_now(self, work: Callable[[Transaction], T]) -> T:
+        """One change in the caller's thread, before the writer was started."""
+        with translated(), self._writer_engine.begin() as connection:
+            transaction = Transaction(connection, self.now(), self._tree)
+            result = work(transaction)
+            self._tree = transaction.finish()
+        return result
+
+    async def write(self, work: Callable[[Transaction], T]) -> T:
+        """What ``work`` returns, once its changes are on disk. ``work`` must refuse before it changes anything."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        try:
+            self._jobs.put_nowait(_Job(work=work, future=future))
+        except queue.Full:
+            raise Unavailable(
+                "hub.busy", "expected room in the hub's queue, got none", hint="try again later"
+            ) from None
+        return await future
+
+    # -- writer thread
+
+    def _write_for(self, loop: asyncio.AbstractEventLoop) -> None:
+        while (job := self._jobs.get()) is not None:
+            batch = [job]
+            last = False
+            while len(batch) < _BATCH and not self._jobs.empty():
+                following = self._jobs.get()
+                if following is None:
+                    last = True
+                    break
+                batch.append(following)
+            for done in self._run(batch):
+                try:
+                    loop.call_soon_threadsafe(self._deliver, done)
+                except RuntimeError:
+                    return  # the loop is gone, and with it everybody who waited
+            if last:
+                return
+
+    def _run(self, batch: list[_Job]) -> Iterator[_Done]:
+        try:
+            yield self._commit(batch)
+            return
+        except Exception as error:  # whatever it was, it goes to whoever asked
+            if len(batch) == 1:
+                yield _Done(outcomes=[(batch[0], None, error)], news=(), places=self.places)
+                return
+        for job in batch:
+            yield from self._run([job])
+
+    def _commit(self, batch: list[_Job]) -> _Done:
+        outcomes: list[tuple[_Job, Any, BaseException | None]] = []
+        with translated(), self._writer_engine.begin() as connection:
+            transaction = Transaction(connection, self.now(), self._tree)
+            for job in batch:
+                before = transaction.writes
+                try:
+                    outcomes.append((job, job.work(transaction), None))
+                except KakoiError as error:
+                    if transaction.writes != before:
+                        raise  # half a change: undo all of the batch, and do the others alone
+                    outcomes.append((job, None, error))
+            tree = transaction.finish()
+        self._tree = tree
+        return _Done(outcomes=outcomes, news=transaction.news, places=transaction.places)
+
+    def _deliver(self, done: _Done) -> None:
+        for job, value, error in done.outcomes:
+            if job.future.done():
+                continue
+            if error is None:
+                job.future.set_result(value)
+            else:
+                job.future.set_exception(error)
+        self.places = max(self.places, done.places)
+        if done.news:
+            self.on_news(done.news)

@@ -1,0 +1,146 @@
+"""One hub: everything that it keeps, opened in order, checked, and closed again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from secrets import token_hex
+from typing import Final
+
+from sqlalchemy import select
+
+from kakoi.core.crypto import same
+from kakoi.core.encoding import sha256
+from kakoi.core.errors import Misuse, Unavailable
+from kakoi.hub import schema
+from kakoi.hub.blobs import Blobs
+from kakoi.hub.database import Database
+from kakoi.hub.files import TEMPORARY, disk_errors, exclusively, read_secret, sweep, write_whole
+from kakoi.hub.http import Budget
+from kakoi.hub.log import Log
+from kakoi.hub.notify import Notifier
+from kakoi.hub.objects import Objects
+from kakoi.hub.runs import Runs
+from kakoi.hub.settings import Settings
+
+DATABASE_FILE: Final = "hub.sqlite"
+TOKEN_FILE: Final = "operator.token"  # noqa: S105 - a file's name
+_TOKEN_LEAST: Final = 32
+_TICK: Final = 1.0
+logger = logging.getLogger("kakoi.hub")
+
+
+def wall_clock() -> int:
+    """Seconds since the epoch. The hub is an edge: it owns a clock."""
+    return int(time.time())
+
+
+class Hub:
+    """Open it with ``open_hub``; ``start`` and ``close`` it in an event loop."""
+
+    def __init__(self, settings: Settings, stack: ExitStack, now: Callable[[], int]) -> None:
+        limits = settings.limits
+        self.settings, self._stack = settings, stack
+        url = settings.database_url or f"sqlite:///{settings.directory / DATABASE_FILE}"
+        self.database = Database(url, queue_length=limits.queue, now=now)
+        stack.callback(self.database.close)
+        self.log = Log(settings.directory, self.database, settings.log_origin)
+        self.blobs = Blobs(settings.directory / "blobs", keep_free=limits.free_bytes)
+        self.objects = Objects(self.database)
+        self.runs = Runs(self.database, limits.claim_seconds)
+        self.notifier = Notifier(limits.waiters)
+        self.database.on_news = self.notifier.publish
+        self.requests = Budget(limits.requests, "requests")
+        self.uploads = Budget(limits.uploads, "uploads")
+        self.downloads = Budget(limits.downloads, "downloads")
+        self.memory = Budget(limits.object_bytes_in_flight, "objects at the same time")
+        self._token = sha256(_operator_token(settings))
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin to write and to look after claims. Call in the event loop."""
+        self.database.start()
+        self._tasks = [asyncio.create_task(self._expire()), asyncio.create_task(self._watch())]
+
+    async def close(self) -> None:
+        """Finish what was begun and let go of everything."""
+        self.notifier.close()
+        for task in self._tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        await asyncio.to_thread(self._stack.close)
+
+    def require_operator(self, authorization: str) -> None:
+        """Raise Refused unless the header carries the operator's bearer token."""
+        scheme, _, token = authorization.partition(" ")
+        given = token.encode("utf-8", "surrogateescape") if scheme.lower() == "bearer" else b""
+        same(
+            sha256(given),
+            self._token,
+            code="hub.token",
+            message="expected the operator's token, got another or none",
+            hint=f"enclaves get it from their operator: the hub keeps it in {TOKEN_FILE}",
+        )
+
+    async def health(self) -> None:
+        """Raise unless the database answers."""
+        await self.database.read(lambda connection: connection.execute(select(schema.head.c.seq)).scalar_one())
+
+    async def _expire(self) -> None:
+        """Once a second, claims that were not renewed go back to the queue."""
+        while True:
+            await asyncio.sleep(_TICK)
+            try:
+                await self.runs.expire()
+            except Unavailable as error:
+                logger.warning("%s", error)
+
+    async def _watch(self) -> None:
+        """Once a second, if anybody waits: has another hub on the same database changed anything?"""
+        columns = schema.head.c
+        while True:
+            await asyncio.sleep(_TICK)
+            if not self.notifier.waiting:
+                continue
+            try:
+                row = await self.database.read(lambda c: c.execute(select(columns.seq, columns.change)).one())
+            except Unavailable as error:
+                logger.warning("%s", error)
+                continue
+            if (row.seq, row.change) > self.database.places or row.change > self.database.places[1]:
+                self.database.places = (row.seq, row.change)
+                self.notifier.wake_all()
+
+
+def open_hub(settings: Settings, *, now: Callable[[], int] = wall_clock) -> Hub:
+    """A hub on its directory. Raises Misuse, Unavailable or Fatal, each with what to do."""
+    directory = settings.directory
+    with ExitStack() as stack:
+        with disk_errors(directory):
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        stack.enter_context(exclusively(directory))
+        with disk_errors(directory):
+            left = sweep(directory)
+            if (directory / "blobs").is_dir():
+                left += sweep(directory / "blobs")
+        if left:
+            logger.warning("deleted %d files named %s* that a crash left half-written", left, TEMPORARY)
+        return Hub(settings, stack.pop_all(), now)
+
+
+def _operator_token(settings: Settings) -> bytes:
+    """The operator's token from its file; made if the default file is missing."""
+    path = settings.operator_token_file or settings.directory / TOKEN_FILE
+    if settings.operator_token_file is None and not path.exists():
+        write_whole(path, token_hex(32).encode() + b"\n", mode=0o600)
+    token = read_secret(Path(path), most=4096).strip()
+    if len(token) < _TOKEN_LEAST:
+        raise Misuse(
+            "hub.token-short", f"expected an operator's token of at least {_TOKEN_LEAST} characters, got a shorter one"
+        )
+    return token

@@ -1,0 +1,292 @@
+"""Taking, finding and giving objects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hmac import compare_digest
+
+from sqlalchemy import Connection, Row, Select, exists, insert, select
+
+from kakoi.contract.model import Contract
+from kakoi.core import dsse
+from kakoi.core.crypto import ED25519_PUBLIC, MLDSA65_PUBLIC, VerifyingKey
+from kakoi.core.dsse import Envelope
+from kakoi.core.encoding import sha256
+from kakoi.core.errors import Malformed, Refused
+from kakoi.core.ids import ObjectId
+from kakoi.hub import schema
+from kakoi.hub.database import Database, Transaction
+from kakoi.hub.kinds import RULES, Described, describe
+from kakoi.hub.notify import ObjectNews, RunNews
+from kakoi.net.answers import FeedItem, FeedPage
+from kakoi.tlog.leaf import leaf_hash
+from kakoi.wire.messages import RunRequest, Session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """A key, and who introduced it: a party's card, or a session of one attempt at one run."""
+
+    key: VerifyingKey
+    objects: frozenset[str]
+    """Ids of the cards (or the session) that introduced the key."""
+    run: str
+    """Empty for a party."""
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """An object whose signature was verified, ready to be stored."""
+
+    id: ObjectId
+    envelope: bytes
+    what: Described
+    holder: Holder
+    token: str
+
+
+class Objects:
+    """The hub's objects."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def put(self, object_id: ObjectId, body: bytes, token: str) -> tuple[FeedItem, bool]:
+        """Store an object; its place in the feed, and whether it is new.
+
+        1. the envelope is canonical and its payload has the id;
+        2. an object that is there already is not judged again;
+        3. kind, size and references are acceptable;
+        4. the signer is known (or introduces itself) and may sign this kind;
+        5. both signatures verify;
+        6. in one transaction: contract, run and claim fit; object, references, key, run and log entry are written.
+
+        Raises Malformed or Refused.
+        """
+        envelope = Envelope.decode(body)
+        if envelope.payload_id != object_id:
+            raise Malformed("hub.object-id", "expected a payload with the id in the address, got another")
+        found = await self._database.read(lambda connection: _find(connection, object_id))
+        if found is not None:
+            return found, False
+        what = describe(envelope)
+        holder = await self._holder(envelope, what)
+        dsse.verify(envelope, holder.key, payload_type=what.payload_type)
+        admitted = Admitted(id=object_id, envelope=body, what=what, holder=holder, token=token)
+        return await self._database.write(lambda transaction: store(transaction, admitted))
+
+    async def get(self, object_id: ObjectId) -> bytes:
+        """An object's envelope, as it was put. Raises Refused if there is none."""
+        query = select(schema.objects.c.envelope).where(schema.objects.c.id == object_id)
+        data = await self._database.read(lambda connection: connection.execute(query).scalar())
+        if data is None:
+            raise Refused("hub.not-found", "expected the id of an object that is here, got another")
+        return bytes(data)
+
+    async def page(
+        self, *, after: int, kinds: frozenset[str], references: frozenset[tuple[str, str]], limit: int
+    ) -> FeedPage:
+        """Objects behind ``after``, in order."""
+        return await self._database.read(lambda c: _page(c, after, kinds, references, limit))
+
+    async def _holder(self, envelope: Envelope, what: Described) -> Holder:
+        if what.rule.signer == "itself":
+            return _introduced(envelope.payload_id, what)
+        keyids = sorted(entry.keyid for entry in envelope.signatures)
+        holder = await self._database.read(lambda connection: _known(connection, keyids))
+        if (what.rule.signer == "session") != bool(holder.run):
+            raise Refused(
+                "hub.signer", f"expected {what.rule.name} to be signed by a {what.rule.signer}'s key, got another"
+            )
+        if what.rule.named_by and what.hex_member(what.rule.named_by) not in holder.objects:
+            raise Refused(
+                "hub.signer", f"expected {what.rule.name} to be signed by the party it names, got another signer"
+            )
+        if holder.run and what.hex_member("run") != holder.run:
+            raise Refused("hub.signer", "expected a session to sign for its own run, got another run")
+        return holder
+
+
+def _introduced(object_id: ObjectId, what: Described) -> Holder:
+    """The key that a party card or a session brings along."""
+    session = what.rule.name == Session.KIND
+    prefix = "signing_" if session else ""
+    key = VerifyingKey(ed25519=what.bytes_member(f"{prefix}ed25519"), mldsa65=what.bytes_member(f"{prefix}mldsa65"))
+    if len(key.ed25519) != ED25519_PUBLIC or len(key.mldsa65) != MLDSA65_PUBLIC:
+        raise Malformed("hub.member", f"expected {what.rule.name} with keys of the right length, got others")
+    run = what.hex_member("run") if session else ""
+    attempt = what.integer_member("attempt") if session else 0
+    return Holder(key=key, objects=frozenset({object_id}), run=run, attempt=attempt)
+
+
+def _known(connection: Connection, keyids: Sequence[str]) -> Holder:
+    columns = schema.keys.c
+    query = select(schema.keys).where(columns.ed25519_keyid.in_(keyids), columns.mldsa65_keyid.in_(keyids))
+    rows = connection.execute(query).all()
+    if not rows or len({(row.ed25519_keyid, row.mldsa65_keyid, row.run) for row in rows}) != 1:
+        raise Refused(
+            "hub.signer-unknown",
+            "expected the signature of a party or session that the hub knows, got another's",
+            hint="upload the party card first",
+        )
+    return Holder(
+        key=VerifyingKey(ed25519=bytes(rows[0].ed25519), mldsa65=bytes(rows[0].mldsa65)),
+        objects=frozenset(row.object for row in rows),
+        run=rows[0].run or "",
+        attempt=rows[0].attempt or 0,
+    )
+
+
+def _find(connection: Connection, object_id: str) -> FeedItem | None:
+    columns = schema.objects.c
+    row = connection.execute(select(columns.seq, columns.kind).where(columns.id == object_id)).first()
+    return None if row is None else FeedItem(seq=row.seq, id=ObjectId(object_id), kind=row.kind)
+
+
+# -- writing
+
+
+def store(transaction: Transaction, item: Admitted) -> tuple[FeedItem, bool]:
+    """Write an object with all that hangs on it. Refuses before it writes."""
+    found = _find(transaction.connection, item.id)
+    if found is not None:
+        return found, False
+    what = item.what
+    if what.rule.of_contract:
+        _check_party(transaction.connection, item)
+    if what.rule.of_run:
+        _check_run(transaction, item)
+    seq = transaction.next_seq()
+    kind = what.rule.name
+    row = {"seq": seq, "id": item.id, "kind": kind, "signer": item.holder.key.ed25519_keyid}
+    transaction.write(insert(schema.objects), {**row, "received": transaction.now, "envelope": item.envelope})
+    if what.references:
+        rows = [{"member": m, "value": v, "kind": kind, "seq": seq} for m, v in sorted(what.references)]
+        transaction.write(insert(schema.refs), rows)
+    if what.rule.signer == "itself":
+        _store_key(transaction, item)
+    if kind == RunRequest.KIND:
+        _store_run(transaction, item, seq)
+    if what.rule.logged:
+        transaction.append(leaf_hash(kind, item.id), kind=kind, digest=item.id)
+    transaction.news.append(ObjectNews(kind=kind, references=what.references))
+    return FeedItem(seq=seq, id=item.id, kind=kind), True
+
+
+def _store_key(transaction: Transaction, item: Admitted) -> None:
+    key = item.holder.key
+    row = {
+        "ed25519_keyid": key.ed25519_keyid,
+        "mldsa65_keyid": key.mldsa65_keyid,
+        "object": item.id,
+        "ed25519": key.ed25519,
+        "mldsa65": key.mldsa65,
+        "run": item.holder.run or None,
+        "attempt": item.holder.attempt or None,
+    }
+    transaction.write(insert(schema.keys), row)
+
+
+def _store_run(transaction: Transaction, item: Admitted, seq: int) -> None:
+    contract = item.what.hex_member("contract")
+    row = {
+        "run": item.id,
+        "contract": contract,
+        "seq": seq,
+        "change": transaction.next_change(),
+        "state": "queued",
+        "attempt": 0,
+        "enclave": "",
+        "token": b"",
+        "lease_seconds": 0,
+        "lease_until": 0,
+    }
+    transaction.write(insert(schema.runs), row)
+    transaction.news.append(RunNews(contract=contract, queued=True))
+
+
+def _check_party(connection: Connection, item: Admitted) -> None:
+    """The contract is here, and the signer is one of its parties."""
+    contract = item.what.hex_member("contract")
+    signer = item.what.hex_member(item.what.rule.named_by)
+    query = select(schema.objects.c.seq).where(schema.objects.c.id == contract, schema.objects.c.kind == Contract.KIND)
+    seq = connection.execute(query).scalar()
+    if seq is None:
+        raise Refused(
+            "hub.contract-unknown",
+            "expected the id of a contract that is here, got another",
+            hint="upload the contract first",
+        )
+    columns = schema.refs.c
+    named = select(columns.seq).where(
+        columns.member == "party", columns.value == signer, columns.kind == Contract.KIND, columns.seq == seq
+    )
+    if connection.execute(named).first() is None:
+        raise Refused("hub.not-a-party", f"expected {item.what.rule.name} from a party of the contract, got another's")
+
+
+def _check_run(transaction: Transaction, item: Admitted) -> None:
+    """The run is here and belongs to the contract; a session comes with the token of its live claim."""
+    query = select(schema.runs).where(schema.runs.c.run == item.what.hex_member("run"))
+    run = transaction.connection.execute(query).first()
+    if run is None:
+        raise Refused("hub.run-unknown", "expected the id of a run that is here, got another")
+    if run.contract != item.what.hex_member("contract"):
+        raise Refused("hub.run-contract", "expected the contract of the run, got another")
+    if item.what.rule.name != Session.KIND:
+        return
+    token = sha256(item.token.encode("utf-8", "surrogateescape"))
+    live = run.state == "claimed" and run.lease_until > transaction.now and run.attempt == item.holder.attempt
+    if not (compare_digest(token, bytes(run.token)) and live):
+        raise Refused(
+            "hub.claim",
+            "expected a session with the token of its run's live claim, got another or none",
+            hint="claim the run again",
+        )
+
+
+# -- finding
+
+
+def _of_kind(
+    kind: str, references: Sequence[tuple[str, str]], after: int, last: int, limit: int
+) -> Select[tuple[int, str, str]]:
+    objects = schema.objects.c
+    if not references:
+        return (
+            select(objects.seq, objects.id, objects.kind)
+            .where(objects.kind == kind, objects.seq > after, objects.seq <= last)
+            .order_by(objects.seq)
+            .limit(limit)
+        )
+    first, *others = references
+    refs = schema.refs.c
+    query = (
+        select(refs.seq, objects.id, objects.kind)
+        .join_from(schema.refs, schema.objects, objects.seq == refs.seq)
+        .where(refs.member == first[0], refs.value == first[1], refs.kind == kind, refs.seq > after, refs.seq <= last)
+    )
+    for number, (member, value) in enumerate(others):
+        other = schema.refs.alias(f"other{number}")
+        same = (other.c.member == member, other.c.value == value, other.c.kind == kind, other.c.seq == refs.seq)
+        query = query.where(exists().where(*same))
+    return query.order_by(refs.seq).limit(limit)
+
+
+def _page(
+    connection: Connection, after: int, kinds: frozenset[str], references: frozenset[tuple[str, str]], limit: int
+) -> FeedPage:
+    """One index range per kind, merged. ``next`` is the end of what was looked at, so that a reader skips it next time."""
+    last = int(connection.execute(select(schema.head.c.seq)).scalar_one())
+    if last <= after:
+        return FeedPage(items=(), next=after)
+    # A contract or party is named by thousands of objects, a run or session by a few: start from the few.
+    ordered = sorted(references, key=lambda ref: (ref[0] in ("contract", "party", "owner"), ref))
+    rows: list[Row[tuple[int, str, str]]] = []
+    for kind in kinds & RULES.keys() if kinds else RULES:
+        rows += connection.execute(_of_kind(kind, ordered, after, last, limit)).all()
+    rows.sort(key=lambda row: row.seq)
+    items = tuple(FeedItem(seq=row.seq, id=ObjectId(row.id), kind=row.kind) for row in rows[:limit])
+    return FeedPage(items=items, next=items[-1].seq if len(items) == limit else last)

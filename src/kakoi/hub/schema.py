@@ -1,0 +1,102 @@
+"""The hub's tables. Plain types and no triggers, so that SQLite and PostgreSQL hold the same rows."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, SmallInteger, String, Table
+
+VERSION: Final = "1"
+metadata: Final = MetaData()
+_ID: Final = String(64)
+_KIND: Final = String(80)
+_BIG: Final = BigInteger().with_variant(Integer, "sqlite")
+"""64 bits on both; SQLite makes an INTEGER primary key the row's own address."""
+
+meta = Table(
+    "meta", metadata, Column("name", String(40), primary_key=True), Column("value", String(400), nullable=False)
+)
+"""Schema version, and the identity of the log that this database belongs to."""
+
+head = Table(
+    "head",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("seq", _BIG, nullable=False),
+    Column("change", _BIG, nullable=False),
+    Column("size", _BIG, nullable=False),
+)
+"""One row: the last place in the feed, the last change of a run, the log's size. Whoever changes anything locks it
+first, so places become visible in their order and no reader of a feed can miss one."""
+
+objects = Table(
+    "objects",
+    metadata,
+    Column("seq", _BIG, primary_key=True, autoincrement=False),
+    Column("id", _ID, nullable=False, unique=True),
+    Column("kind", _KIND, nullable=False),
+    Column("signer", _ID, nullable=False),
+    Column("received", _BIG, nullable=False),
+    Column("envelope", LargeBinary, nullable=False),
+    Index("objects_kind", "kind", "seq"),
+)
+
+refs = Table(
+    "refs",
+    metadata,
+    Column("member", _ID, primary_key=True),
+    Column("value", _ID, primary_key=True),
+    Column("kind", _KIND, primary_key=True),
+    Column("seq", _BIG, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+)
+"""What an object names. The key answers every filtered feed from one place in the index, in order."""
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("ed25519_keyid", _ID, primary_key=True),
+    Column("mldsa65_keyid", _ID, primary_key=True),
+    Column("object", _ID, primary_key=True),
+    Column("ed25519", LargeBinary, nullable=False),
+    Column("mldsa65", LargeBinary, nullable=False),
+    Column("run", _ID, nullable=True),
+    Column("attempt", SmallInteger, nullable=True),
+)
+"""Keys by who introduced them: party cards (no run) and sessions."""
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("run", _ID, primary_key=True),
+    Column("contract", _ID, nullable=False),
+    Column("seq", _BIG, nullable=False),
+    Column("change", _BIG, nullable=False),
+    Column("state", String(12), nullable=False),
+    Column("attempt", SmallInteger, nullable=False),
+    Column("enclave", String(80), nullable=False),
+    Column("token", LargeBinary, nullable=False),
+    Column("lease_seconds", Integer, nullable=False),
+    Column("lease_until", _BIG, nullable=False),
+    Index("runs_queue", "state", "seq"),
+    Index("runs_change", "change"),
+    Index("runs_contract", "contract", "change"),
+)
+"""``token`` is the SHA-256 of the claim's token; it stays after the end, so that saying "done" again is the same."""
+
+leaves = Table(
+    "leaves",
+    metadata,
+    Column("position", _BIG, primary_key=True, autoincrement=False),
+    Column("hash", LargeBinary(32), nullable=False, unique=True),
+    Column("kind", _KIND, nullable=False),
+    Column("object", _ID, nullable=False),
+)
+
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("id", _BIG, primary_key=True, autoincrement=False),
+    Column("hash", LargeBinary(32), nullable=False),
+)
+"""Hashes of the log's complete subtrees, by position and level in one number; written once."""

@@ -1,0 +1,152 @@
+"""Running a hub: listen, say where, serve, stop cleanly."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import signal
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import uvicorn
+
+from kakoi.core.errors import Fatal, Misuse
+from kakoi.hub.app import app_of
+from kakoi.hub.files import write_whole
+from kakoi.hub.hub import Hub, open_hub
+from kakoi.hub.protocol import limited
+from kakoi.hub.settings import LOOPBACK, Settings
+
+ADDRESS_FILE: Final = "address"
+_SWEEP_TICKS: Final = 10
+"""uvicorn ticks ten times a second."""
+
+
+def serve(settings: Settings, *, ready: Callable[[str], object] = lambda _: None) -> None:
+    """Serve until SIGINT or SIGTERM. ``ready`` is called with the hub's address once it listens.
+
+    Raises Misuse (settings, port, directory), Unavailable (disk) or Fatal (what is on disk contradicts itself).
+    """
+    _check(settings)
+    listener = _listen(settings)
+    try:
+        hub = open_hub(settings)
+        server = _Server(settings, hub, listener, ready)
+        asyncio.run(server.serve(sockets=[listener]))
+    finally:
+        listener.close()
+    if server.fatal is not None:
+        raise server.fatal
+
+
+def _check(settings: Settings) -> None:
+    if (settings.tls_certificate is None) != (settings.tls_key is None):
+        raise Misuse("hub.tls", "expected a TLS certificate and its key, got one of them")
+    if settings.host not in LOOPBACK and settings.tls_certificate is None and not settings.insecure_plain_http:
+        raise Misuse(
+            "hub.plain-http",
+            "expected TLS for a hub that listens beyond this machine, got none",
+            hint="give a certificate and key; behind a proxy that adds TLS, allow plain http by name",
+        )
+
+
+def _listen(settings: Settings) -> socket.socket:
+    where = f"{settings.host} port {settings.port}"
+    try:
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        return socket.create_server((settings.host, settings.port), family=family, backlog=512)
+    except (OSError, OverflowError) as error:
+        number = error.errno if isinstance(error, OSError) else None
+        if number == errno.EADDRINUSE:
+            raise Misuse(
+                "hub.port-in-use",
+                f"expected {where} to be free, got a program that listens there",
+                hint="is another hub running? Choose another port, or 0 for any",
+            ) from None
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise Misuse(
+            "hub.listen", f"expected to listen on {where}, got: {reason}", hint="check host and port"
+        ) from None
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, with what a hub needs around it."""
+
+    def __init__(self, settings: Settings, hub: Hub, listener: socket.socket, ready: Callable[[str], object]) -> None:
+        limits = settings.limits
+        config = uvicorn.Config(
+            app_of(hub, self._stop),
+            loop="asyncio",
+            http=limited(limits),
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            h11_max_incomplete_event_size=limits.head_bytes,
+            timeout_keep_alive=limits.keep_alive_seconds,
+            timeout_graceful_shutdown=10,
+        )
+        super().__init__(config)
+        self.fatal: Fatal | None = None
+        self._settings, self._hub, self._ready = settings, hub, ready
+        self._address = settings.directory / ADDRESS_FILE
+        config.load()
+        scheme = "http"
+        if settings.tls_certificate is not None and settings.tls_key is not None:
+            config.ssl, scheme = _tls(settings.tls_certificate, settings.tls_key), "https"
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        self._url = f"{scheme}://{host}:{listener.getsockname()[1]}"
+
+    def _stop(self, error: Fatal) -> None:
+        self.fatal, self.should_exit = error, True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, then say where."""
+        await super().startup(sockets)
+        write_whole(self._address, self._url.encode() + b"\n")
+        self._ready(self._url)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Once a second, end connections that hold something for too long."""
+        if counter % _SWEEP_TICKS == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                connection.sweep(now)  # type: ignore[union-attr]
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop; whoever waits for news is answered first."""
+        with suppress(OSError):
+            self._address.unlink()
+        self._hub.notifier.close()
+        await super().shutdown(sockets)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """SIGINT and SIGTERM end the server, and ``serve`` returns."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before: dict[int, Any] = {s: signal.signal(s, self.handle_exit) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _tls(certificate: Path, key: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        reason = error.strerror or type(error).__name__
+        raise Misuse("hub.tls", f"expected a TLS certificate and its key, got: {reason}", hint="both as PEM") from None
+    return context

@@ -1,0 +1,70 @@
+"""How a hub is run. Every limit is a number with a unit, and every default is the safe one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from kakoi.core.dsse import Envelope
+
+LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+KIB: Final = 1024
+MIB: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one hub lets its clients use."""
+
+    connections: int = 1024
+    """Open connections; more are answered 503 and closed."""
+    requests: int = 128
+    """Requests carried out at the same time, not counting those that wait for news."""
+    waiters: int = 1024
+    """Requests that wait for news (long poll)."""
+    uploads: int = 8
+    """Blobs received at the same time."""
+    downloads: int = 64
+    """Blobs sent at the same time."""
+    queue: int = 1024
+    """Changes that wait for the database."""
+    head_bytes: int = 16 * KIB
+    """Request line and headers."""
+    head_seconds: float = 10
+    """Time for a request's line and headers to arrive."""
+    stall_seconds: float = 20
+    """Longest silence while a body arrives or an answer is taken away."""
+    slowest: int = 4 * KIB
+    """Bytes per second, on average over a body, below which a request is given up."""
+    keep_alive_seconds: int = 15
+    object_bytes: int = Envelope.MAX_BYTES
+    object_bytes_in_flight: int = 96 * MIB
+    """Memory for the objects that are arriving at one moment."""
+    blob_bytes: int = 1024 * 1024 * MIB
+    free_bytes: int = 64 * MIB
+    """Disk space that stays free: uploads are refused before the database is in need."""
+    wait_seconds: int = 60
+    page: int = 1000
+    claim_seconds: int = 3600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One hub. ``directory`` holds everything that it keeps, and nothing else."""
+
+    directory: Path
+    host: str = "127.0.0.1"
+    port: int = 8440
+    """0: any free port; ``<directory>/address`` says which."""
+    operator_token_file: Path | None = None
+    """File with the token that enclaves need to take runs; ``<directory>/operator.token`` by default, made if missing."""
+    database_url: str = ""
+    """SQLAlchemy URL; empty: SQLite in the directory."""
+    log_origin: str = ""
+    """C2SP origin of the log, used when its key is made; empty: derived from the key."""
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    insecure_plain_http: bool = False
+    """Listen beyond loopback without TLS (behind a proxy that adds it)."""
+    limits: Limits = field(default_factory=Limits)
