@@ -224,7 +224,11 @@ class CsvSource:
             rows = []
         headers = tuple(rows[0]) if len(rows) == 1 else ()
         if not any(h.strip() for h in headers):
-            raise Malformed("csv.header", f"{self._name}: expected column names in line 1, got none")
+            raise Malformed(
+                "csv.header",
+                f"{self._name}: expected column names in line 1, got none",
+                hint="remove lines above the names; a file without names is declared: [file] has_header = false",
+            )
         if len(headers) == 1 and headers[0] not in declared:
             for other in _DELIMITERS.replace(self._options.delimiter, ""):
                 if other in headers[0]:
@@ -251,5 +255,9 @@ class CsvSource:
                 self._text.back(data[end.end() :])
                 return data[: end.start()].decode("utf-8")
         if len(data) >= _MAX_HEADER:
-            raise Malformed("csv.header", f"{self._name}: expected column names in line 1, got one line without an end")
+            raise Malformed(
+                "csv.header",
+                f"{self._name}: expected column names in line 1, got one line without an end",
+                hint="is this a text file with one row a line?",
+            )
         return data.rstrip(b"\r").decode("utf-8")

@@ -280,8 +280,12 @@ class _Part:
         self.name = name
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self._file: BinaryIO = os.fdopen(descriptor, "wb", buffering=0)
-        self._writer = sealing(self._file)
-        self._parquet = pq.ParquetWriter(self._writer, physical, compression="zstd", version="2.6")
+        try:
+            self._writer = sealing(self._file)
+            self._parquet = pq.ParquetWriter(self._writer, physical, compression="zstd", version="2.6")
+        except BaseException:
+            self._remove()
+            raise
 
     @property
     def plaintext(self) -> int:
@@ -306,6 +310,9 @@ class _Part:
         self._writer.abandon()
         with suppress(KakoiError, OSError, pa.ArrowException):
             self._parquet.close()
+        self._remove()
+
+    def _remove(self) -> None:
         with suppress(OSError):
             self._file.close()
         with suppress(OSError):
