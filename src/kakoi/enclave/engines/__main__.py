@@ -1,0 +1,118 @@
+"""The program inside the sandbox: put up the walls, preload, take one job, put up the last wall, run it, answer, end.
+
+It is started with nothing but these descriptors: 1 and 2 a bounded log that nobody reads, 3 the answer, 4 a socket on which the
+parent sends one job and its parts. Landlock comes before any library, because it must come before any thread; the second
+seccomp filter comes after all libraries and before the first byte of the analyst's source is compiled.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import importlib
+import json
+import os
+import resource
+import socket
+import sys
+from typing import Any, Final, NoReturn
+
+from kakoi.core.errors import KakoiError
+from kakoi.enclave.engines import frames, harness, sql_engine
+from kakoi.enclave.failures import Stopped
+from kakoi.enclave.job import Job
+from kakoi.enclave.sandbox import landlock, seccomp
+
+ANSWER: Final = 3
+CONTROL: Final = 4
+_READY: Final = b"R"
+_DESCRIPTOR_BYTES: Final = array.array("i").itemsize
+
+
+def _exactly(count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        more = os.read(CONTROL, count - len(data))
+        if not more:
+            os._exit(0)  # the parent is gone or does not need us
+        data += more
+    return data
+
+
+def _receive() -> tuple[dict[str, Any], bytes, list[int]]:
+    """Settings, job and the parts' descriptors. Ends the process if the parent hangs up."""
+    parts, settings, job = (int.from_bytes(_exactly(4), "big") for _ in range(3))
+    control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=CONTROL)
+    found: list[int] = []
+    while len(found) < parts:
+        data, ancillary, _, _ = control.recvmsg(1, socket.CMSG_SPACE(256 * _DESCRIPTOR_BYTES), socket.MSG_CMSG_CLOEXEC)
+        if not data:
+            os._exit(0)
+        for _, _, content in ancillary:
+            found += array.array("i", content[: len(content) - len(content) % _DESCRIPTOR_BYTES])
+    received = json.loads(_exactly(settings)), _exactly(job), found
+    control.close()
+    return received
+
+
+def _limit(settings: dict[str, Any]) -> None:
+    """rlimits of the job. The hard limits fall too, so the job cannot raise them."""
+    for name, value in settings["rlimits"].items():
+        kind = getattr(resource, name)
+        _, hard = resource.getrlimit(kind)
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (value, value))
+
+
+def _answer(data: bytes) -> NoReturn:
+    view = memoryview(data)
+    with contextlib.suppress(OSError):
+        while view:
+            view = view[os.write(ANSWER, view) :]
+    os._exit(0)
+
+
+def _result(job: Job, parts: list[int], settings: dict[str, Any]) -> bytes:
+    """The encoded answer: a result, or a failure by its code."""
+    try:
+        if job.engine == "sql":
+            result = sql_engine.run(
+                job,
+                parts,
+                memory_megabytes=settings["engine_megabytes"],
+                threads=settings["threads"],
+                milliseconds=settings["milliseconds"],
+            )
+        else:
+            result = harness.run(job, frames.frames(job, parts))
+        return result.encode()
+    except Stopped as stopped:
+        return stopped.failure().encode()
+    except KakoiError as error:
+        subject = error.code if error.code.startswith(("record.", "encoding.")) else ""
+        return Stopped("engine.failed", subject).failure().encode()
+    except BaseException:  # whatever happened, the answer is one code and never a text that holds cells
+        return Stopped("engine.failed").failure().encode()
+
+
+def main() -> NoReturn:
+    """Serve one job and end. Settings of the sandbox itself are the program's one argument."""
+    shape = json.loads(sys.argv[1])
+    without = set(shape["without"])
+    if "sandbox.landlock" not in without:
+        landlock.restrict(shape["readable"], shape["writable"])
+    sys.path.append(shape["site"])
+    for name in shape["preload"]:
+        importlib.import_module(name)
+    os.write(CONTROL, _READY)
+    settings, data, parts = _receive()
+    if "sandbox.rlimits" not in without:
+        _limit(settings)
+    job = Job.decode(data)
+    if "sandbox.seccomp" not in without:
+        seccomp.install(seccomp.program(os.uname().machine, final=True, own_pid=os.getpid()))
+    _answer(_result(job, parts, settings))
+
+
+if __name__ == "__main__":
+    main()

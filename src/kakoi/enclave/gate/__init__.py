@@ -1,0 +1,1 @@
+"""The gate: what an engine answered, held against what was declared and against the owners' rules. Runs in the keeper."""

@@ -1,0 +1,214 @@
+"""What an engine can see: an interpreter, its standard library, a declared set of packages, our engine code, and the shared
+libraries they need. Nothing else: no shell, no tools, no /etc, no /dev, no /proc, no /sys, no other package of the machine.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata as metadata
+import os
+import re
+import struct
+import sys
+import sysconfig
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+import kakoi
+from kakoi.core.errors import Unavailable
+
+PACKAGES: Final = ("duckdb", "lifelines", "numpy", "pandas", "pyarrow", "scikit-learn", "statsmodels")
+"""The declared set; what these require comes with them."""
+OURS: Final = (
+    "__init__.py",
+    "core",
+    "enclave/__init__.py",
+    "enclave/decimals.py",
+    "enclave/engines",
+    "enclave/failures.py",
+    "enclave/job.py",
+    "enclave/sandbox/__init__.py",
+    "enclave/sandbox/landlock.py",
+    "enclave/sandbox/seccomp.py",
+    "enclave/sandbox/syscalls.py",
+)
+"""Our files that the engine's process loads, below the package."""
+LIBRARIES: Final = (
+    "libc.so.6",
+    "libm.so.6",
+    "libmvec.so.1",
+    "libpthread.so.0",
+    "libdl.so.2",
+    "librt.so.1",
+    "libutil.so.1",
+    "libgcc_s.so.1",
+    "libstdc++.so.6",
+    "libz.so.1",
+    "libbz2.so.1.0",
+    "liblzma.so.5",
+    "libexpat.so.1",
+    "libssl.so.3",  # pyarrow imports ssl to ask for its certificate paths
+    "libcrypto.so.3",
+    "libssl.so.1.1",
+    "libcrypto.so.1.1",
+    "libffi.so.8",
+    "libffi.so.7",
+    "libcrypt.so.1",
+    "libuuid.so.1",
+)
+_FOREIGN: Final = ("site-packages", "dist-packages")
+"""Packages of the machine that lie inside its standard library."""
+PYTHON: Final = "/kakoi/python"
+APP: Final = "/kakoi/app"
+SITE: Final = "/kakoi/site"
+LIB: Final = "/kakoi/lib"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """Read-only binds (from, to), and how to start the interpreter inside and, where there is no mount namespace, outside."""
+
+    binds: tuple[tuple[str, str], ...]
+    interpreter: str
+    library_path: str
+    app: str
+    site: str
+    masks: tuple[str, ...]
+    """Directories inside the binds that are replaced by empty ones."""
+    readable: tuple[str, ...]
+    """What Landlock leaves readable."""
+
+
+@lru_cache(maxsize=1)
+def mapped() -> Image:
+    """The image at its own paths, for a sandbox with a mount namespace. Raises Unavailable if a package is missing."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    executable = Path(sys.executable).resolve()
+    binds = [
+        (str(executable), f"{PYTHON}/bin/{version}"),
+        (sysconfig.get_path("stdlib"), f"{PYTHON}/lib/{version}"),
+        *((str(path), f"{PYTHON}/lib/{path.name}") for path in _python_library()),
+        *((str(path), f"{SITE}/{path.name}") for path in packages()),
+        *((str(_package() / name), f"{APP}/kakoi/{name}") for name in OURS),
+        *_system_libraries(executable),
+    ]
+    return Image(
+        binds=tuple(binds),
+        interpreter=f"{PYTHON}/bin/{version}",
+        library_path=f"{PYTHON}/lib:{LIB}",
+        app=APP,
+        site=SITE,
+        masks=tuple(f"{PYTHON}/lib/{version}/{n}" for n in _FOREIGN if Path(sysconfig.get_path("stdlib"), n).is_dir()),
+        readable=("/kakoi", *dict.fromkeys(f"/{to.split('/')[1]}" for _, to in binds if not to.startswith("/kakoi"))),
+    )
+
+
+@lru_cache(maxsize=1)
+def unmapped() -> Image:
+    """The same things where they lie on this machine, for a sandbox without a mount namespace (an accepted weakness)."""
+    executable = Path(sys.executable).resolve()
+    libraries = [str(path) for path in _library_directories()]
+    app, site = _package().parent, sysconfig.get_path("purelib")
+    return Image(
+        binds=(),
+        interpreter=str(executable),
+        library_path=os.environ.get("LD_LIBRARY_PATH", ""),
+        app=str(app),
+        site=site,
+        masks=(),
+        readable=(
+            str(executable),
+            sysconfig.get_path("stdlib"),
+            *map(str, _python_library()),
+            site,
+            str(_package()),
+            *libraries,
+            "/etc/ld.so.cache",
+        ),
+    )
+
+
+def _package() -> Path:
+    return Path(kakoi.__file__).parent
+
+
+@lru_cache(maxsize=1)
+def packages() -> tuple[Path, ...]:
+    """Top-level entries in site-packages of the declared packages and of all they require. Raises Unavailable."""
+    wanted, seen, found = list(PACKAGES), set[str](), set[Path]()
+    while wanted:
+        name = _normal(wanted.pop())
+        if name in seen:
+            continue
+        seen.add(name)
+        try:
+            distribution = metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            if name in map(_normal, PACKAGES):
+                raise Unavailable(
+                    "sandbox.package", f"expected the package {name}, found none", hint="pip install 'kakoi[enclave]'"
+                ) from None
+            continue
+        root = Path(str(distribution.locate_file("")))
+        found |= {root / name for name in _top_level(distribution.files or ())}
+        wanted += [_required(line) for line in distribution.requires or () if "extra ==" not in line]
+    return tuple(sorted(path for path in found if path.exists()))
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _required(line: str) -> str:
+    match = re.match(r"[A-Za-z0-9._-]+", line)
+    return match.group() if match else ""
+
+
+def _top_level(files: Iterable[metadata.PackagePath]) -> set[str]:
+    return {file.parts[0] for file in files if file.parts and file.parts[0] not in ("..", "__pycache__")}
+
+
+def _python_library() -> list[Path]:
+    directory = Path(str(sysconfig.get_config_var("LIBDIR") or ""))
+    name = str(sysconfig.get_config_var("INSTSONAME") or "")
+    path = directory / name
+    return [path] if ".so" in name and path.is_file() else []
+
+
+def _library_directories() -> list[Path]:
+    triplet = str(sysconfig.get_config_var("MULTIARCH") or "")
+    names = [f"/lib/{triplet}", f"/usr/lib/{triplet}"] if triplet else []
+    return [Path(name) for name in [*names, "/lib64", "/usr/lib64", "/lib", "/usr/lib"] if Path(name).is_dir()]
+
+
+def _system_libraries(executable: Path) -> list[tuple[str, str]]:
+    found = []
+    for name in LIBRARIES:
+        path = next((d / name for d in _library_directories() if (d / name).exists()), None)
+        if path is not None:
+            found.append((str(path.resolve()), f"{LIB}/{name}"))
+    loader = _loader(executable)
+    return [*found, (str(Path(loader).resolve()), loader)] if loader else found
+
+
+def _loader(executable: Path) -> str:
+    """The dynamic loader that an ELF file names (PT_INTERP; System V ABI, chapter 5). Empty for a static one."""
+    with executable.open("rb") as file:
+        header = file.read(64)
+        offset, size, count = (*struct.unpack_from("<Q", header, 32), *struct.unpack_from("<HH", header, 54))
+        file.seek(offset)
+        table = file.read(size * count)
+        for i in range(count):
+            kind, _, at, _, _, length = struct.unpack_from("<IIQQQQ", table, i * size)
+            if kind == 3:
+                file.seek(at)
+                return file.read(length).rstrip(b"\0").decode("ascii")
+    return ""
+
+
+def roots(image: Image) -> tuple[str, ...]:
+    """Directories that hold every bound path: what a launcher that gives up root must first make reachable."""
+    parents = sorted({str(Path(source).parent) for source, _ in image.binds})
+    return tuple(p for p in parents if not any(p != q and p.startswith(q + "/") for q in parents))
