@@ -10,12 +10,7 @@ from rich.table import Table
 from kakoi.cli.i18n import t
 from kakoi.cli.ui import errors_as_exit_codes, out
 from kakoi.core.errors import Misuse
-from kakoi.enclave import sandbox
-
-
-def missing_layers() -> tuple[str, ...]:
-    """Names of isolation layers that an enclave on this machine would lack, sorted."""
-    return tuple(sorted(layer.name for layer in sandbox.layers() if not layer.present))
+from kakoi.enclave.sandbox.layers import layers, missing
 
 
 def doctor() -> None:
@@ -24,12 +19,16 @@ def doctor() -> None:
         table = Table(title=t("doctor.title"), title_justify="left")
         for heading in ("doctor.layer", "doctor.state", "doctor.worth"):
             table.add_column(t(heading), overflow="fold")
-        for layer in sandbox.layers():
-            state = f"[green]{t('doctor.present')}[/]" if layer.present else f"[red]{t('doctor.missing')}[/]"
+        for layer in layers():
+            state = (
+                f"[green]{t('doctor.present')}[/]"
+                if layer.present
+                else f"[red]{t('doctor.missing')}[/] {layer.missing}"
+            )
             table.add_row(layer.name, state, layer.worth)
         out.print(table)
         out.print(f"Python {sys.version.split()[0]}")
         if shutil.which("bwrap") is None:
             raise Misuse("doctor.bwrap", "expected the program bwrap, found none", hint="apt-get install bubblewrap")
-        if not missing_layers():
+        if not missing():
             out.print(t("doctor.ok"))

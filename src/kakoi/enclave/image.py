@@ -28,8 +28,8 @@ _PROBE: Final = (
 
 
 def closure() -> tuple[Path, ...]:
-    """Our files that the enclave's programs load, sorted."""
-    found: set[Path] = set()
+    """Our files that the enclave's programs load, and the whole of ``enclave``, which may load its parts later; sorted."""
+    found = set((_PACKAGE / "enclave").rglob("*.py"))
     for program in PROGRAMS:
         command = [sys.executable, "-I", "-B", "-c", _PROBE, str(_PACKAGE.parent), program]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own interpreter

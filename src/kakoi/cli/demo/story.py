@@ -19,13 +19,13 @@ from kakoi.cli.demo.attacks import WITH_ENCLAVE, WITHOUT_ENCLAVE, Attack, Scene
 from kakoi.cli.demo.cast import Cast
 from kakoi.cli.demo.data import write_hospitals
 from kakoi.cli.demo.stage import Stage
-from kakoi.cli.doctor import missing_layers
 from kakoi.cli.hub import log_key
 from kakoi.cli.i18n import t
 from kakoi.cli.run import show_verified
 from kakoi.cli.ui import SystemClock, out
 from kakoi.core.errors import Fatal, Misuse
 from kakoi.core.ids import ObjectId
+from kakoi.enclave.sandbox import layers
 from kakoi.net.client import HubClient
 from kakoi.party.files import write_private
 from kakoi.sdk.run import Opened, await_run, bindings, load_agreement, open_result, request_run
@@ -112,7 +112,7 @@ def _main_job(telling: Telling, stage: Stage, directory: Path) -> tuple[Scene, O
     with telling.step("seal"):
         for home, item in zip(cast.hospitals, files, strict=True):
             cast.seal_and_upload(client, home, item)
-    weaknesses = missing_layers()
+    weaknesses = layers.missing()
     with telling.step("contract"):
         contract = cast.draft(client, log_key(directory / "hub"), weaknesses)
         cast.agreed = cast.publish(client, contract)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from kakoi.contract.approve import Agreement
-from kakoi.enclave import sandbox
 from kakoi.enclave.gate.release import apply
 from kakoi.enclave.job import PartFd
 from kakoi.enclave.keeper.job import job_for
+from kakoi.enclave.sandbox import layers
+from kakoi.enclave.sandbox.run import run_job
 from kakoi.wire.messages import GateDecision, RunRequest
 
 
@@ -16,7 +18,7 @@ class SandboxedEngine:
     """Runs each job in a sandbox of its own and lets the gate judge what comes out."""
 
     def __init__(self) -> None:
-        self.missing_layers = tuple(layer.name for layer in sandbox.layers() if not layer.present)
+        self.missing_layers = layers.missing()
 
     def compute(
         self, agreement: Agreement, request: RunRequest, tables: Mapping[str, tuple[int, ...]], *, seconds: int
@@ -29,7 +31,8 @@ class SandboxedEngine:
             for identity, descriptors in tables.items()
             for file, descriptor in zip(agreement.manifests[identity].record.files, descriptors, strict=True)
         ]
-        answer = sandbox.run_job(job, parts, contract.limits, frozenset(contract.accepted_weaknesses))
+        limits = replace(contract.limits, wall_seconds=min(contract.limits.wall_seconds, seconds))
+        answer = run_job(job, parts, limits, contract.accepted_weaknesses)
         released = apply(
             answer,
             agreement.analyses[request.analysis].record,
