@@ -85,8 +85,10 @@ def _measurements(verified: VerifiedEvidence, policy: PlatformPolicy) -> list[Ch
 
 def _settings(verified: VerifiedEvidence, policy: PlatformPolicy) -> list[Check]:
     found = {fact.name: fact.value for fact in verified.claims.settings}
+    menders: dict[str, Mender] = dict.fromkeys(verified.author_settings, "enclave-author")
     checks = [
-        _value(f"setting.{s.name}", s.accepted, found.pop(s.name, None), "platform-operator") for s in policy.settings
+        _value(f"setting.{s.name}", s.accepted, found.pop(s.name, None), menders.get(s.name, "platform-operator"))
+        for s in policy.settings
     ]
     return checks + [_value(f"setting.{name}", None, value, "owner-policy") for name, value in found.items()]
 

@@ -154,6 +154,8 @@ class VerifiedEvidence(metaclass=Sealed):
     protected_by_hardware: bool
     bounded: frozenset[str]
     """Names of TCB components that a policy of this kind has to give a minimum for."""
+    author_settings: frozenset[str] = frozenset()
+    """Names of settings that whoever builds and starts the enclave chooses; all others are the platform's."""
 
 
 HINTS: Final[dict[Mender, str]] = {

@@ -37,6 +37,10 @@ _KEY_CERT_SIGN: Final = 5
 _CRL_SIGN: Final = 6
 _DIGITAL_SIGNATURE: Final = 0
 _CRL_NUMBER: Final = "2.5.29.20"
+_FORGED: Final = "nobody can mend this: the chain is not one that the vendor made"
+_WRONG_LIST: Final = "whoever fetches collateral can mend this: send the lists of this chain's issuers, and no others"
+_STALE: Final = "whoever fetches collateral can mend this: fetch it anew from the vendor; and check the clock"
+_VENDOR: Final = "only the vendor can mend this: replace the machine, or ask for a new certificate"
 
 
 def _refuse(code: str, message: str, hint: str) -> Refused:
@@ -85,7 +89,7 @@ class Certificate:
         """Raise Refused unless this certificate's signature and issuer name are ``issuer``'s."""
         what = f"certificate {self.common_name!r}"
         if self.issuer != issuer.subject:
-            raise _refuse("issuer", f"{what}: expected issuer {issuer.common_name!r}, got another", "wrong chain")
+            raise _refuse("issuer", f"{what}: expected issuer {issuer.common_name!r}, got another", _FORGED)
         _check_signature(issuer.public_key, self.algorithm, self.signature, self.signed, what)
 
 
@@ -107,9 +111,9 @@ class RevocationList:
         """Raise Refused unless this list is ``issuer``'s and in its window at ``now``."""
         what = f"revocation list of {issuer.common_name!r}"
         if self.issuer != issuer.subject:
-            raise _refuse("crl-issuer", f"{what}: expected to be issued by it, got another issuer", "wrong list")
+            raise _refuse("crl-issuer", f"{what}: expected to be issued by it, got another issuer", _WRONG_LIST)
         if issuer.key_usage is not None and _CRL_SIGN not in issuer.key_usage:
-            raise _refuse("key-usage", f"{what}: expected an issuer that may sign lists", "wrong issuer")
+            raise _refuse("key-usage", f"{what}: expected an issuer that may sign lists", _FORGED)
         _check_signature(issuer.public_key, self.algorithm, self.signature, self.signed, what)
         _in_window(what, "crl-window", self.this_update, self.next_update, now)
 
@@ -172,7 +176,7 @@ def _in_window(what: str, code: str, start: int, end: int, now: int) -> None:
         raise _refuse(
             code,
             f"{what}: expected to be valid at {utc(now)}, got {when} (valid {utc(start)} to {utc(end)})",
-            "fetch current certificates and lists from the vendor; check the clock",
+            _STALE,
         )
 
 
@@ -294,7 +298,7 @@ def verify_chain(
         _in_window(what, "window", certificate.not_before, certificate.not_after, now)
         unknown = [oid for oid, e in certificate.extensions.items() if e.critical and oid not in _UNDERSTOOD]
         if unknown:
-            raise _refuse("critical-extension", f"{what}: unknown critical extension {unknown[0]}", "vendor's change")
+            raise _refuse("critical-extension", f"{what}: unknown critical extension {unknown[0]}", _VENDOR)
     if leaf == "end-entity":
         _leaf(chain[0])
     for depth, issuer in enumerate(chain[1:] if leaf == "end-entity" else chain):
@@ -316,22 +320,20 @@ def verify_chain(
 def _leaf(leaf: Certificate) -> None:
     what = f"certificate {leaf.common_name!r}"
     if leaf.is_ca:
-        raise _refuse("ca", f"{what}: expected no CA as leaf, got one", "the chain lacks its leaf")
+        raise _refuse("ca", f"{what}: expected no CA as leaf, got one", _FORGED)
     if leaf.key_usage is not None and _DIGITAL_SIGNATURE not in leaf.key_usage:
-        raise _refuse("key-usage", f"{what}: expected a key for digital signatures, got another", "wrong certificate")
+        raise _refuse("key-usage", f"{what}: expected a key for digital signatures, got another", _FORGED)
 
 
 def _issuer(issuer: Certificate, below: int) -> None:
     """``below``: number of CA certificates between this issuer and the leaf."""
     what = f"certificate {issuer.common_name!r}"
     if not issuer.is_ca:
-        raise _refuse("ca", f"{what}: expected a CA, got none", "the chain was extended by a certificate's owner")
+        raise _refuse("ca", f"{what}: expected a CA, got none", _FORGED)
     if issuer.path_length is not None and below > issuer.path_length:
-        raise _refuse(
-            "path-length", f"{what}: expected at most {issuer.path_length} CAs below, got {below}", "bad chain"
-        )
+        raise _refuse("path-length", f"{what}: expected at most {issuer.path_length} CAs below, got {below}", _FORGED)
     if issuer.key_usage is None or _KEY_CERT_SIGN not in issuer.key_usage:
-        raise _refuse("key-usage", f"{what}: expected a key that may sign certificates, got another", "bad chain")
+        raise _refuse("key-usage", f"{what}: expected a key that may sign certificates, got another", _FORGED)
 
 
 def _revocation(chain: Sequence[Certificate], revocation: Revocation, now: int) -> list[RevocationList]:
@@ -342,16 +344,14 @@ def _revocation(chain: Sequence[Certificate], revocation: Revocation, now: int) 
         what = f"certificate {certificate.common_name!r}"
         lists = [crl for crl in revocation.lists if crl.issuer == issuer.subject]
         if not lists and certificate is not exempt:
-            raise _refuse(
-                "crl-missing", f"{what}: expected a revocation list of its issuer, got none", "fetch the list"
-            )
+            raise _refuse("crl-missing", f"{what}: expected a revocation list of its issuer, got none", _WRONG_LIST)
         for crl in lists:
             crl.verify(issuer, now)
             if certificate.serial in crl.revoked:
-                raise _refuse("revoked", f"{what}: expected not to be revoked, got revoked by the vendor", "replace it")
+                raise _refuse("revoked", f"{what}: expected not to be revoked, got revoked by the vendor", _VENDOR)
             used.append(crl)
     if any(crl not in used for crl in revocation.lists):
         raise _refuse(
-            "crl-issuer", "revocation lists: expected only lists of this chain's issuers, got another", "wrong list"
+            "crl-issuer", "revocation lists: expected only lists of this chain's issuers, got another", _WRONG_LIST
         )
     return used

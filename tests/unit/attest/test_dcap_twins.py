@@ -102,7 +102,7 @@ def test_cut_quotes(vendor: Vendor, kind: BodyKind) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_extended_quotes(vendor: Vendor, kind: BodyKind) -> None:
     raw = vendor.quote(kind=kind)
-    for more in (b"\x01", bytes(8) + b"\x01", raw, bytes(9000)):
+    for more in (b"\x01", bytes(8) + b"\x01", raw, bytes(40_000)):
         assert refused(parse, raw + more) == "dcap.quote"
     if kind == "sgx":
         assert refused(parse, raw + b"\0") == "dcap.quote"
@@ -202,7 +202,7 @@ def test_other_spellings_of_the_pck_chain(vendor: Vendor) -> None:
         chain[:-1] + to_pem(vendor.root.der),
     ]
     for text in spellings:
-        assert refused(own, vendor, with_chain(text), collateral) in ("x509.malformed", "dcap.pck-chain")
+        assert refused(own, vendor, with_chain(text), collateral) in ("x509.malformed", "dcap.pck-spelling")
 
 
 # --- who signed what ---

@@ -85,6 +85,7 @@ def test_an_attribute_counts(bit: int) -> None:
         decide(draft(verified(), collateral_max_age=2 * DAY), attributes=changed)
     second = [] if judged_by_both else ["setting.second-opinion"]
     assert [c.name for c in caught.value.verdict.failed] == [f"setting.{name}", *second]
+    assert caught.value.verdict.failed[0].mender == "enclave-author"
     evidence = verified(attributes=changed)
     assert facts(evidence)["second-opinion"] == ("agrees" if judged_by_both else name)
     decide(draft(evidence, collateral_max_age=2 * DAY), attributes=changed)

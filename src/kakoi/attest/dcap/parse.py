@@ -19,7 +19,7 @@ from kakoi.core.errors import Malformed
 BodyKind = Literal["sgx", "td-1.0", "td-1.5", "td-1.5ex"]
 INTEL_QE_VENDOR: Final = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
 MAX_QUOTE_BYTES: Final = 64 * 1024
-MAX_PADDING: Final = 8 * 1024
+MAX_PADDING: Final = 32 * 1024
 SGX_BODY: Final = 384
 TD10_BODY: Final = 584
 TD15_BODY: Final = 648

@@ -32,6 +32,23 @@ _EINITTOKEN_KEY: Final = 0x20
 _KSS: Final = 0x80
 _AEX_NOTIFY: Final = 0x400
 _ON: Final = ("no", "yes")
+AUTHOR_SETTINGS: Final = frozenset(
+    [
+        "isv-prod-id",
+        "isv-ext-prod-id",
+        "isv-family-id",
+        "config-id",
+        "config-svn",
+        "misc-select",
+        "xfrm",
+        "cet",
+        "mode64",
+        "provision-key",
+        "einittoken-key",
+        "key-separation",
+        "aex-notify",
+    ]
+)
 
 
 def _flag(flags: int, bit: int) -> str:
@@ -127,4 +144,5 @@ def _evidence(quote: VerifiedQuote, body: SgxReport) -> VerifiedEvidence:
         collateral_issued_at=report.collateral.issued_at,
         protected_by_hardware=True,
         bounded=frozenset(),
+        author_settings=AUTHOR_SETTINGS,
     )

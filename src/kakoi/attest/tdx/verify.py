@@ -49,6 +49,7 @@ _XFAM_FIXED1: Final = 0x3
 _XFAM_ALLOWED: Final = 0x6DBE7 | 1 << 19
 _ON: Final = ("no", "yes")
 _NONE: Final = bytes(48)
+AUTHOR_SETTINGS: Final = frozenset({*_BITS, "newer-attributes", "xfam"})
 
 
 def settings(body: TdReport) -> tuple[Fact, ...]:
@@ -155,4 +156,5 @@ def _evidence(quote: VerifiedQuote, body: TdReport) -> VerifiedEvidence:
         collateral_issued_at=report.collateral.issued_at,
         protected_by_hardware=True,
         bounded=frozenset(),
+        author_settings=AUTHOR_SETTINGS,
     )

@@ -57,7 +57,7 @@ def _chain(data: bytes) -> tuple[Certificate, ...]:
     chain = parse_pem_chain(text, 3)
     spelled = to_pem(*(certificate.der for certificate in chain))
     if text not in (spelled, spelled.removesuffix(b"\n")):
-        raise Malformed("dcap.pck-chain", "PCK certificate chain: expected PEM in lines of 64, got another spelling")
+        raise Malformed("dcap.pck-spelling", "PCK certificate chain: expected PEM in lines of 64, got another spelling")
     return chain
 
 
