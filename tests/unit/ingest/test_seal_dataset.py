@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import errno
 import os
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -315,20 +314,20 @@ def test_places_that_cannot_be_written_to(tmp_path: Path) -> None:
 # --- memory ----------------------------------------------------------------------------------------------------------
 
 MEASURE = """
-import resource, sys
+import sys
 from pathlib import Path
 from kakoi.sdk.ingest.schema import parse_schema
 from kakoi.sdk.ingest.seal import seal_dataset
 seal_dataset(Path(sys.argv[1]), parse_schema(sys.argv[3]), Path(sys.argv[2]), owner="a" * 64,
     data_key=bytes(32), dataset="0" * 32, version=1, created=0, publish_rows=False)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+# Not ru_maxrss: Linux carries the parent's peak over into it.
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
 
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     """160 MB within 300 MB, and hardly more than a tenth of it; bench and docs have the 1 GB figure."""
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > 0
     peaks = []
     for megabytes in (16, 160):
         path = tmp_path / f"{megabytes}.csv"
@@ -340,7 +339,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
         arguments = [sys.executable, "-c", MEASURE, str(path), str(tmp_path / f"out-{megabytes}"), TEXT]
         peaks.append(int(subprocess.run(arguments, capture_output=True, text=True, check=True).stdout) * 1024)
     assert peaks[1] < 300e6
-    assert peaks[1] - peaks[0] < 60e6
+    assert peaks[1] - peaks[0] < 60e6, peaks
 
 
 # --- for people ------------------------------------------------------------------------------------------------------

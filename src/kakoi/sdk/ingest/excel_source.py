@@ -12,7 +12,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, BinaryIO, Final, Self
 
 import openpyxl
 import pyarrow as pa
@@ -33,9 +33,12 @@ class ExcelSource:
 
     def __init__(self, path: Path, sheet: str) -> None:
         self._name = path.name
-        self._values = self._load(path, values=True)
+        # Our own handles: the library leaves its own open where a reading ends early.
+        self._files = (path.open("rb"), path.open("rb"))
         try:
-            self._formulas = self._load(path, values=False)
+            self._values, self._formulas = (
+                self._load(f, values=v) for f, v in zip(self._files, (True, False), strict=True)
+            )
             self._sheet = self._choose(sheet)
             self.headers = self._header()
         except BaseException:
@@ -51,9 +54,8 @@ class ExcelSource:
 
     def close(self) -> None:
         """Let go of the file."""
-        self._values.close()
-        if hasattr(self, "_formulas"):
-            self._formulas.close()
+        for file in self._files:
+            file.close()
 
     def portions(self, columns: Sequence[SourceColumn]) -> Iterator[Portion]:
         """The cells of these columns as text."""
@@ -79,12 +81,12 @@ class ExcelSource:
 
     # --- workbook ----------------------------------------------------------------------------------------------------
 
-    def _load(self, path: Path, *, values: bool) -> Any:
+    def _load(self, file: BinaryIO, *, values: bool) -> Any:
         try:
             with warnings.catch_warnings():
                 # The library warns of decoration that it does not read, such as validation rules.
                 warnings.simplefilter("ignore")
-                return openpyxl.load_workbook(path, read_only=True, data_only=values, keep_links=False)
+                return openpyxl.load_workbook(file, read_only=True, data_only=values, keep_links=False)
         except (zipfile.BadZipFile, InvalidFileException, KeyError, ValueError, OSError):
             raise Malformed(
                 "excel.broken",
