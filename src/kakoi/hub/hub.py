@@ -73,7 +73,11 @@ class Hub:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
-        await asyncio.to_thread(self._stack.close)
+        await asyncio.to_thread(self.release)
+
+    def release(self) -> None:
+        """Let go of database and directory."""
+        self._stack.close()
 
     def require_operator(self, authorization: str) -> None:
         """Raise Refused unless the header carries the operator's bearer token."""

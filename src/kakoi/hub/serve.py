@@ -9,7 +9,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ import uvicorn
 from kakoi.core.errors import Fatal, Misuse
 from kakoi.hub.app import app_of
 from kakoi.hub.files import write_whole
-from kakoi.hub.hub import Hub, open_hub
+from kakoi.hub.hub import Hub, open_hub, wall_clock
 from kakoi.hub.protocol import limited
 from kakoi.hub.settings import LOOPBACK, Settings
 
@@ -32,16 +32,37 @@ def serve(settings: Settings, *, ready: Callable[[str], object] = lambda _: None
 
     Raises Misuse (settings, port, directory), Unavailable (disk) or Fatal (what is on disk contradicts itself).
     """
+    open_server(settings, ready=ready).run()
+
+
+def open_server(
+    settings: Settings, *, now: Callable[[], int] = wall_clock, ready: Callable[[str], object] = lambda _: None
+) -> HubServer:
+    """A server that has its port and has opened its hub; ``run`` it next. Raises what ``serve`` raises."""
     _check(settings)
-    listener = _listen(settings)
+    with ExitStack() as stack:
+        listener = stack.enter_context(closing(_listen(settings)))
+        hub = open_hub(settings, now=now)
+        stack.callback(hub.release)
+        server = HubServer(settings, hub, listener, ready)
+        stack.pop_all()
+        return server
+
+
+@contextmanager
+def running(settings: Settings, *, now: Callable[[], int] = wall_clock) -> Iterator[HubServer]:
+    """A hub in a thread of this process, for notebooks and tests; it has stopped when the block ends."""
+    listening = threading.Event()
+    server = open_server(settings, now=now, ready=lambda _: listening.set())
+    thread = threading.Thread(target=server.run, name="hub-serve", daemon=True)
+    thread.start()
     try:
-        hub = open_hub(settings)
-        server = _Server(settings, hub, listener, ready)
-        asyncio.run(server.serve(sockets=[listener]))
+        while not listening.wait(0.05) and thread.is_alive():
+            pass
+        yield server
     finally:
-        listener.close()
-    if server.fatal is not None:
-        raise server.fatal
+        server.should_exit = True
+        thread.join()
 
 
 def _check(settings: Settings) -> None:
@@ -57,10 +78,15 @@ def _check(settings: Settings) -> None:
 
 def _listen(settings: Settings) -> socket.socket:
     where = f"{settings.host} port {settings.port}"
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    # asyncio turns Nagle's algorithm off only for sockets that name their protocol; with it every answer takes 40 ms.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        return socket.create_server((settings.host, settings.port), family=family, backlog=512)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((settings.host, settings.port))
+        listener.listen(512)
     except (OSError, OverflowError) as error:
+        listener.close()
         number = error.errno if isinstance(error, OSError) else None
         if number == errno.EADDRINUSE:
             raise Misuse(
@@ -72,10 +98,11 @@ def _listen(settings: Settings) -> socket.socket:
         raise Misuse(
             "hub.listen", f"expected to listen on {where}, got: {reason}", hint="check host and port"
         ) from None
+    return listener
 
 
-class _Server(uvicorn.Server):
-    """uvicorn, with what a hub needs around it."""
+class HubServer(uvicorn.Server):
+    """uvicorn, with what a hub needs around it. Made by ``open_server``."""
 
     def __init__(self, settings: Settings, hub: Hub, listener: socket.socket, ready: Callable[[str], object]) -> None:
         limits = settings.limits
@@ -94,14 +121,23 @@ class _Server(uvicorn.Server):
         )
         super().__init__(config)
         self.fatal: Fatal | None = None
-        self._settings, self._hub, self._ready = settings, hub, ready
+        self.hub, self._listener, self._ready = hub, listener, ready
         self._address = settings.directory / ADDRESS_FILE
         config.load()
         scheme = "http"
         if settings.tls_certificate is not None and settings.tls_key is not None:
             config.ssl, scheme = _tls(settings.tls_certificate, settings.tls_key), "https"
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        self._url = f"{scheme}://{host}:{listener.getsockname()[1]}"
+        self.url = f"{scheme}://{host}:{listener.getsockname()[1]}"
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until stopped (a signal in the main thread, or ``should_exit``). Raises the Fatal that ended it."""
+        try:
+            asyncio.run(self.serve(sockets=sockets or [self._listener]))
+        finally:
+            self._listener.close()
+        if self.fatal is not None:
+            raise self.fatal
 
     def _stop(self, error: Fatal) -> None:
         self.fatal, self.should_exit = error, True
@@ -109,8 +145,8 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then say where."""
         await super().startup(sockets)
-        write_whole(self._address, self._url.encode() + b"\n")
-        self._ready(self._url)
+        write_whole(self._address, self.url.encode() + b"\n")
+        self._ready(self.url)
 
     async def on_tick(self, counter: int) -> bool:
         """Once a second, end connections that hold something for too long."""
@@ -124,7 +160,7 @@ class _Server(uvicorn.Server):
         """Stop; whoever waits for news is answered first."""
         with suppress(OSError):
             self._address.unlink()
-        self._hub.notifier.close()
+        self.hub.notifier.close()
         await super().shutdown(sockets)
 
     @contextmanager
