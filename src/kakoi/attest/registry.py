@@ -10,6 +10,7 @@ from kakoi.attest.appraise import appraise
 from kakoi.attest.policy import AttestationPolicy, PlatformPolicy
 from kakoi.attest.report import Check, Collateral, Evidence, PlatformKind, Verdict, VerifiedEvidence
 from kakoi.attest.sgx.verify import SgxVerifier
+from kakoi.attest.snp.verifier import SnpVerifier
 from kakoi.attest.tdx.verify import TdxVerifier
 from kakoi.core.errors import Refused
 
@@ -26,7 +27,9 @@ class Verifier(Protocol):
         ...
 
 
-HARDWARE: Final[Mapping[PlatformKind, Verifier]] = MappingProxyType({"sgx": SgxVerifier(), "tdx": TdxVerifier()})
+HARDWARE: Final[Mapping[PlatformKind, Verifier]] = MappingProxyType(
+    {"sgx": SgxVerifier(), "tdx": TdxVerifier(), "snp": SnpVerifier()}
+)
 """The verifiers of real hardware. Never holds ``software``: the broker's development mode adds that by itself."""
 
 

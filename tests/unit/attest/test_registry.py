@@ -241,3 +241,22 @@ def test_malformed_evidence_is_not_a_policy_question() -> None:
             now=NOW,
             verifiers=VERIFIERS,
         )
+
+
+def test_recommended_settings_name_each_fact() -> None:
+    """A policy with the recommended settings judges every fact, and accepts a good platform."""
+    from kakoi.attest.sgx.settings import RECOMMENDED as SGX
+    from kakoi.attest.tdx.settings import RECOMMENDED as TDX
+
+    for kind, recommended in (("sgx", SGX), ("td-1.0", TDX), ("td-1.5", TDX)):
+        verified = verify(VENDOR, kind=kind)  # type: ignore[arg-type]
+        assert [f.name for f in verified.claims.settings] == [s.name for s in recommended]
+        policy = replace(draft(verified, collateral_max_age=2 * DAY), settings=recommended)
+        judge(
+            VENDOR.evidence(kind=kind),  # type: ignore[arg-type]
+            VENDOR.collateral(kind),  # type: ignore[arg-type]
+            AttestationPolicy(accepted=(policy,)),
+            report_data=REPORT_DATA,
+            now=NOW,
+            verifiers=VERIFIERS,
+        )

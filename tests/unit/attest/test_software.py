@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import dcap_qvl
@@ -163,3 +165,10 @@ def test_wrong_sizes(platform: SoftwarePlatform) -> None:
     for report_data, mrenclave in ((bytes(63), bytes(32)), (bytes(64), bytes(48))):
         with pytest.raises(Misuse):
             platform.quote(report_data, mrenclave)
+
+
+def test_the_producer_reaches_no_verifier() -> None:
+    """What runs in the enclave to make evidence loads nothing that judges it."""
+    program = "import kakoi.evidence.software, sys; print(*sorted(m for m in sys.modules if m.startswith(('kakoi.attest', 'dcap_qvl'))))"
+    done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == ["kakoi.attest", "kakoi.attest.report"]

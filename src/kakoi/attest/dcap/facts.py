@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from kakoi.attest.dcap.verify import VerifiedQuote
+from kakoi.attest.policy import Setting
 from kakoi.attest.report import Fact, fact
+
+_ANY: Final = ("true", "false", "undefined")
+
+RECOMMENDED: Final = (
+    Setting(name="sgx-type", accepted=("standard", "scalable", "scalable-with-integrity")),
+    Setting(name="dynamic-platform", accepted=_ANY),  # true: packages can be added, as on every server
+    Setting(name="cached-keys", accepted=_ANY),  # true: the platform's keys are kept by Intel's registration service
+    Setting(name="smt", accepted=_ANY),  # true: hyper-threads; what that means for a TCB level is in its status
+    Setting(name="second-opinion", accepted=("agrees",)),
+)
+NAMES: Final = frozenset(setting.name for setting in RECOMMENDED)
 
 
 def platform(quote: VerifiedQuote) -> tuple[Fact, ...]:

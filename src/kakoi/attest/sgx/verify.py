@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from kakoi.attest.dcap import facts
 from kakoi.attest.dcap import verify as dcap
 from kakoi.attest.dcap.own.verify import SGX_DEBUG, SGX_INIT
@@ -16,64 +14,14 @@ from kakoi.attest.report import (
     Claims,
     Collateral,
     Evidence,
-    Fact,
     VerifiedEvidence,
     check,
     component,
-    fact,
     measurement,
     refusal,
 )
+from kakoi.attest.sgx.settings import AUTHOR_SETTINGS, settings
 from kakoi.core.ids import parse_id
-
-_MODE64: Final = 0x04
-_PROVISION_KEY: Final = 0x10
-_EINITTOKEN_KEY: Final = 0x20
-_KSS: Final = 0x80
-_AEX_NOTIFY: Final = 0x400
-_ON: Final = ("no", "yes")
-AUTHOR_SETTINGS: Final = frozenset(
-    [
-        "isv-prod-id",
-        "isv-ext-prod-id",
-        "isv-family-id",
-        "config-id",
-        "config-svn",
-        "misc-select",
-        "xfrm",
-        "cet",
-        "mode64",
-        "provision-key",
-        "einittoken-key",
-        "key-separation",
-        "aex-notify",
-    ]
-)
-
-
-def _flag(flags: int, bit: int) -> str:
-    return _ON[bool(flags & bit)]
-
-
-def settings(body: SgxReport) -> tuple[Fact, ...]:
-    """The facts of the enclave itself."""
-    flags = body.flags
-    values = {
-        "isv-prod-id": str(body.isv_prod_id),
-        "isv-ext-prod-id": body.isv_ext_prod_id.hex(),
-        "isv-family-id": body.isv_family_id.hex(),
-        "config-id": body.config_id.hex() if any(body.config_id) else "none",
-        "config-svn": str(body.config_svn),
-        "misc-select": body.misc_select.hex(),
-        "xfrm": f"{body.xfrm:#x}",
-        "cet": f"{body.cet_attributes:#x}",
-        "mode64": _flag(flags, _MODE64),
-        "provision-key": _flag(flags, _PROVISION_KEY),
-        "einittoken-key": _flag(flags, _EINITTOKEN_KEY),
-        "key-separation": _flag(flags, _KSS),
-        "aex-notify": _flag(flags, _AEX_NOTIFY),
-    }
-    return tuple(fact(name, value) for name, value in values.items())
 
 
 class SgxVerifier:
