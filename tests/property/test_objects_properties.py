@@ -50,8 +50,9 @@ def test_the_list_of_records_is_not_empty() -> None:
 
 
 def test_kinds_are_unique_and_versioned() -> None:
-    kinds = [cls.KIND for cls in SIGNED_OR_SENT if cls.KIND != "unchecked"]
-    assert len(set(kinds)) == len(kinds)
+    """Kinds without a slash only tell the members of one union apart."""
+    kinds = [cls.KIND for cls in SIGNED_OR_SENT if "/" in cls.KIND]
+    assert len(set(kinds)) == len(kinds) > 15
     assert all(kind.startswith("kakoi/") and kind.endswith("/v1") for kind in kinds)
 
 

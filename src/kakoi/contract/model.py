@@ -165,7 +165,7 @@ class DatasetManifest(Record):
     person_column: Name | None
     """Column that names a person where rows are events; None where each row is one person."""
     columns: Annotated[tuple[Column, ...], Limit(least=1, most=2000)]
-    rows: Annotated[int, Limit(most=2**40)] | None
+    rows: Annotated[int, Limit(most=10**12)] | None
     """Only if the owner wants the count to be known."""
     format: Literal["tink-aes256-gcm-hkdf-1mb/parquet"]
     key_commitment: Annotated[bytes, Limit(least=32, most=32)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 from securesystemslib.dsse import Envelope as TheirEnvelope
@@ -153,3 +154,13 @@ def test_large_payloads_have_a_limit() -> None:
     assert len(dsse.sign(bytes(16 * 1024 * 1024), ALICE).encode()) <= Envelope.MAX_BYTES
     with pytest.raises(Malformed):
         dsse.sign(bytes(16 * 1024 * 1024 + 1), ALICE)
+
+
+def test_the_published_vector() -> None:
+    """What docs/formats/envelope.md describes, as other implementations can check it."""
+    vector = json.loads((Path(__file__).parents[2] / "vectors/core/envelope.json").read_text("utf-8"))
+    key = SigningKey(bytes.fromhex(vector["secret"])).verifying_key
+    assert (key.ed25519.hex(), key.mldsa65.hex()) == (vector["ed25519"], vector["mldsa65"])
+    envelope = Envelope.decode(vector["envelope"].encode())
+    assert dsse.verify(envelope, key) == vector["payload"].encode()
+    assert envelope.payload_id == vector["payload_id"]
