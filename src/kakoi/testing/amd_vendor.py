@@ -14,7 +14,8 @@ from uuid import UUID
 
 from kakoi.attest.snp import parse
 from kakoi.attest.snp.endorsement import TCB_LAYOUT
-from kakoi.attest.snp.parse import Product, Report
+from kakoi.attest.snp.parse import Product as Product
+from kakoi.attest.snp.parse import Report
 from kakoi.core import der
 from kakoi.evidence import mint
 from kakoi.testing import x509_kit as kit

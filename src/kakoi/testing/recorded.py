@@ -8,10 +8,11 @@ from __future__ import annotations
 import base64
 import json
 import re
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from kakoi.attest.report import Collateral, Evidence
 from kakoi.testing import attest_kit
@@ -72,3 +73,33 @@ def snp(vector: Recorded) -> tuple[Evidence, Collateral]:
     pieces = {name: certificates(vector.read("cert"))[0], "intermediate": intermediate, "root": root}
     evidence = Evidence(platform="snp", statement=vector.read("evidence"), parts=())
     return evidence, Collateral(parts=attest_kit.pieces(pieces))
+
+
+def _bytes(value: str | list[int]) -> bytes:
+    """Bytes of a recorded file's number lists, hex or base64."""
+    if isinstance(value, list):
+        return bytes(value)
+    text = "".join(value.split())
+    if re.fullmatch(r"(?:[0-9a-f]{2})+", text):
+        return bytes.fromhex(text)
+    text = text.replace("-", "+").replace("_", "/").rstrip("=")
+    return base64.b64decode(text + "=" * (-len(text) % 4))
+
+
+def azure(vector: Recorded) -> tuple[Evidence, dict[str, bytes]]:
+    """An Azure vector: evidence, and what of AMD's collateral it brings (``vcek``); nothing of Intel's."""
+    found = json.loads(vector.read("evidence"))
+    quote = found.get("tpm_quote") or found["quote"]
+    signature = _bytes(quote["signature"])
+    pieces = {
+        "tpm-quote": _bytes(quote["message"]),
+        "tpm-signature": struct.pack(">HHH", 0x0014, 0x000B, len(signature)) + signature,
+        "pcrs": b"".join(_bytes(value) for value in quote["pcrs"]),
+    }
+    if "td_quote" in found:
+        pieces["td-quote"] = _bytes(found["td_quote"])
+    hcl = _bytes(found.get("hcl_report") or found["report"])
+    platform: Literal["azure-snp", "azure-tdx"] = "azure-tdx" if vector.fields["hw"] == "tdx" else "azure-snp"
+    chip = found.get("vcek")
+    vcek = {} if chip is None else {"vcek": certificates(chip.encode())[0] if "-----" in chip else _bytes(chip)}
+    return Evidence(platform=platform, statement=hcl, parts=attest_kit.pieces(pieces)), vcek

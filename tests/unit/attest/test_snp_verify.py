@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kakoi.attest.policy import PlatformPolicy, Setting, Unchecked
+from kakoi.attest.policy import PlatformPolicy, ReferenceValue, Setting, Unchecked
 from kakoi.attest.registry import judge
 from kakoi.attest.report import AppraisalRefused, Collateral, Component, Evidence, VerifiedEvidence
 from kakoi.attest.snp import parse, settings
@@ -346,6 +346,10 @@ def test_unset_means_deny() -> None:
     raised = tuple(Component(name=c.name, version=c.version + 1) for c in entry.minimum_tcb)
     assert len(failures(vendor, chip, replace(entry, minimum_tcb=raised))) == len(raised)
     assert failures(vendor, chip, replace(entry, refused_products=("Genoa",))) == {"product"}
+    skipped = ReferenceValue(name="measurement", accepted=Unchecked(reason="left out by this test"))
+    rest_measurements = tuple(m for m in entry.measurements if m.name != "measurement")
+    anything = replace(entry, measurements=(skipped, *rest_measurements))
+    assert failures(vendor, chip, anything) == {"identity.measurement"}
 
 
 def test_recommended_settings_accept_a_good_platform_and_name_every_fact() -> None:

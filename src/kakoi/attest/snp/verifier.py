@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Final
 
 from kakoi.attest import parts
+from kakoi.attest.identity import by_value
 from kakoi.attest.policy import PlatformPolicy
 from kakoi.attest.report import (
     Check,
@@ -211,5 +212,5 @@ class SnpVerifier:
         )
 
     def appraise(self, verified: VerifiedEvidence, policy: PlatformPolicy) -> tuple[Check, ...]:
-        """Nothing beyond the common checks: facts are judged by settings."""
-        return ()
+        """A guest is its launch measurement: it has to be judged by value."""
+        return by_value(policy, "measurement")

@@ -1,0 +1,1 @@
+"""Azure confidential virtual machines: a hardware report of the paravisor, and the quote of its virtual TPM."""

@@ -1,0 +1,1 @@
+"""TCG event logs: parse, and replay to PCRs or RTMRs."""
