@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import secrets
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.progress import TaskID
 from rich.table import Table
 
 from kakoi.cli.contract import HubUrl, Party
@@ -22,7 +24,7 @@ from kakoi.net.client import HubClient
 from kakoi.party.files import disk_error, read_limited
 from kakoi.party.home import PartyHome
 from kakoi.sdk.ingest.schema import load_schema
-from kakoi.sdk.ingest.seal import seal_dataset
+from kakoi.sdk.ingest.seal import no_progress, seal_dataset
 
 app = typer.Typer(no_args_is_help=True, help=t("help.dataset"))
 
@@ -52,9 +54,7 @@ def seal_file(
     directory = home.dataset_directory(dataset, version)
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     total = _size(file)
-    with byte_progress(t("dataset.sealing", name=file.name), total) as progress:
-        if quiet:
-            progress.stop()
+    with nullcontext() if quiet else byte_progress(t("dataset.sealing", name=file.name), total) as progress:
         manifest = seal_dataset(
             file,
             load_schema(schema),
@@ -65,7 +65,7 @@ def seal_file(
             version=version,
             created=SystemClock().now(),
             publish_rows=publish_rows,
-            progress=lambda done, _: progress.update(progress.task_ids[0], completed=done),
+            progress=(lambda done, _: progress.update(TaskID(0), completed=done)) if progress else no_progress,
         )
     return home.store_dataset(manifest, data_key)
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -28,6 +28,8 @@ class Stage:
         self.token_file = directory / "hub" / "operator.token"
         self.hub_url = ""
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._begun: dict[str, int] = {}
+        """Length of each log when its process was started last."""
 
     def __enter__(self) -> Self:
         return self
@@ -64,12 +66,13 @@ class Stage:
         command = ["enclave", "serve", "--image", str(image), "--platform-directory", str(platform)]
         command += ["--hub", self.hub_url, "--token-file", str(self.token_file), "--name", name]
         self.start(name, command)
-        self._wait(name, lambda: "ready" in self.log(name))
+        self._wait(name, lambda: "ready" in self.log(name)[self._begun[name] :])
 
     def start(self, name: str, command: list[str], extra: Mapping[str, str] | None = None) -> None:
         """Start ``kakoi COMMAND`` with its output in a log file of its own."""
         log = self.directory / "logs" / f"{name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
+        self._begun[name] = len(self.log(name))
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", **(extra or {})}
         with log.open("ab") as file:
             self._processes[name] = subprocess.Popen(  # noqa: S603 - our own program
@@ -93,10 +96,10 @@ class Stage:
         path = self.directory / "logs" / f"{name}.log"
         return path.read_text("utf-8", "replace") if path.exists() else ""
 
-    def _wait(self, name: str, ready: object) -> None:
+    def _wait(self, name: str, ready: Callable[[], bool]) -> None:
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
-            if callable(ready) and ready():
+            if ready():
                 return
             if self._processes[name].poll() is not None:
                 break
