@@ -259,8 +259,10 @@ class _List(_Shape):
         if type(item) is not tuple:
             raise _fail(path, "a tuple", _type_of(item))
         _within(len(item), self.limit, path, "a length")
-        for i, part in enumerate(item):
-            self.part.admit(part, f"{path}[{i}]")
+        # Records have judged themselves: only their class counts, and no path has to be made for each of them.
+        if not isinstance(self.part, _Nested) or any(type(part) is not self.part.cls for part in item):
+            for i, part in enumerate(item):
+                self.part.admit(part, f"{path}[{i}]")
         if self.limit.unique and len(set(item)) != len(item):
             raise _fail(path, "each entry once", "a repetition")
 

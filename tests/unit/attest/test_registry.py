@@ -260,3 +260,17 @@ def test_recommended_settings_name_each_fact() -> None:
             now=NOW,
             verifiers=VERIFIERS,
         )
+
+
+def test_the_page_of_the_kind_names_each_setting_measurement_and_part() -> None:
+    from pathlib import Path
+
+    from kakoi.attest.dcap.own.collateral import PARTS
+
+    page = (Path(__file__).parents[3] / "docs/formats/evidence-dcap.md").read_text("utf-8")
+    for kind in ("sgx", "td-1.0", "td-1.5", "td-1.5ex"):
+        claims = verify(VENDOR, kind=kind).claims
+        for name in [f.name for f in claims.settings] + [m.name for m in claims.measurements if m.name[:4] != "rtmr"]:
+            assert f"`{name}`" in page
+    for name in PARTS:
+        assert f"`{name}`" in page

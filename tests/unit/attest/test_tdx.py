@@ -112,13 +112,15 @@ def test_service_td() -> None:
     assert [c.name for c in caught.value.verdict.failed] == ["measurement.mrservicetd", "setting.second-opinion"]
 
 
-def test_mrtd_has_to_be_judged() -> None:
+@pytest.mark.parametrize("name", ["mrtd", "rtmr1", "rtmr2"])
+def test_firmware_and_kernel_have_to_be_judged(name: str) -> None:
+    """MRTD alone is the firmware: under it, anybody's system boots."""
     policy = draft(verified(), collateral_max_age=2 * DAY)
-    reason = Unchecked(reason="the boot measurements are enough")
-    skipped = tuple(replace(m, accepted=reason) if m.name == "mrtd" else m for m in policy.measurements)
+    reason = Unchecked(reason="the other measurements are enough")
+    skipped = tuple(replace(m, accepted=reason) if m.name == name else m for m in policy.measurements)
     with pytest.raises(AppraisalRefused) as caught:
         decide(replace(policy, measurements=skipped))
-    assert [c.name for c in caught.value.verdict.failed] == ["tdx.identity"]
+    assert [c.name for c in caught.value.verdict.failed] == [f"identity.{name}"]
 
 
 @pytest.mark.parametrize("register", range(4))

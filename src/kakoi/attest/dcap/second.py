@@ -26,8 +26,6 @@ _TD_FIXED: Final = (
     ("service-td-ext", 1 << 17, 0),
 )
 """Attributes that dcap-qvl demands: name, bit, required value (its ``validate_td10``, read and measured)."""
-STRICTER: Final = {"OutOfDateConfigurationNeeded": "OutOfDate"}
-"""Where Intel's rule for a quoting enclave that is out of date gives the left, dcap-qvl keeps the right."""
 
 
 @lru_cache(maxsize=64)
@@ -68,7 +66,7 @@ def opinion(raw: bytes, own: OwnReport, now: int) -> str:
         raise _disagreement("accepted, as by our own verifier", _first_line(error)) from None
     got = (report.status, tuple(sorted(set(report.advisory_ids))), bytes(report.ppid))
     mine = (own.status, own.advisories, own.pck.ppid)
-    if got != mine and got != (STRICTER.get(own.status, own.status), *mine[1:]):
+    if got != mine:
         raise _disagreement(f"{own.status} {own.advisories}", f"{report.status} {got[1]}")
     return AGREES
 

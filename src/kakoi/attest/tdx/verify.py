@@ -9,6 +9,7 @@ from kakoi.attest.dcap import verify as dcap
 from kakoi.attest.dcap.parse import TdReport
 from kakoi.attest.dcap.roots import INTEL
 from kakoi.attest.dcap.verify import VerifiedQuote
+from kakoi.attest.identity import by_value
 from kakoi.attest.policy import PlatformPolicy
 from kakoi.attest.report import (
     Check,
@@ -17,7 +18,6 @@ from kakoi.attest.report import (
     Component,
     Evidence,
     VerifiedEvidence,
-    check,
     component,
     refusal,
 )
@@ -43,12 +43,8 @@ class TdxVerifier:
         return _evidence(quote, body)
 
     def appraise(self, verified: VerifiedEvidence, policy: PlatformPolicy) -> tuple[Check, ...]:
-        """A guest is its first measurement and its boot: MRTD has to be judged by value."""
-        accepted = {m.name: m.accepted for m in policy.measurements}
-        ok = isinstance(accepted.get("mrtd"), tuple)
-        got = "so" if ok else "left out"
-        expected = "mrtd judged by accepted values"
-        return (check("tdx.identity", "passed" if ok else "failed", expected, got, "owner-policy"),)
+        """A guest is its firmware, its boot loader and kernel, and their command line: each judged by value."""
+        return by_value(policy, "mrtd", "rtmr1", "rtmr2")
 
 
 @lru_cache(maxsize=256)

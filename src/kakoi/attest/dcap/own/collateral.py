@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Final
 
 from kakoi.attest.dcap.own import tcb
+from kakoi.attest.dcap.own.kept import Unkeyed
 from kakoi.attest.report import Collateral, CollateralDigest, refusal
 from kakoi.core.errors import Malformed
 from kakoi.core.ids import object_id
@@ -89,30 +90,15 @@ def verify(collateral: Collateral, *, roots: frozenset[str], now: int) -> Verifi
     Raises Malformed and Refused from ``core.x509``; Refused ``dcap.collateral-*``; Malformed ``dcap.vendor-json``.
     """
     parts = named_parts(collateral)
-    kept = _verified(parts, roots, _Instant(now))
+    kept = _verified(parts, roots, Unkeyed(now))
     if not kept.valid_from <= now <= kept.valid_until:
         kept = _verify(parts, roots, now)
     return kept
 
 
-class _Instant:
-    """A time that is not part of the key under which results are kept: all instants are equal."""
-
-    __slots__ = ("now",)
-
-    def __init__(self, now: int) -> None:
-        self.now = now
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Instant)
-
-    def __hash__(self) -> int:
-        return 0
-
-
 @lru_cache(maxsize=_KEPT)
-def _verified(parts: tuple[bytes, ...], roots: frozenset[str], instant: _Instant) -> VerifiedCollateral:
-    return _verify(parts, roots, instant.now)
+def _verified(parts: tuple[bytes, ...], roots: frozenset[str], now: Unkeyed[int]) -> VerifiedCollateral:
+    return _verify(parts, roots, now.value)
 
 
 def _named(chain: VerifiedChain, names: tuple[str, ...], what: str) -> None:

@@ -9,6 +9,7 @@ from typing import Final
 
 from kakoi.attest.dcap.own import pck, tcb
 from kakoi.attest.dcap.own.collateral import PCK_CAS, ROOT_CA, VerifiedCollateral
+from kakoi.attest.dcap.own.kept import Unkeyed
 from kakoi.attest.dcap.parse import Quote, SgxReport, TdReport
 from kakoi.attest.report import refusal
 from kakoi.core.encoding import sha256
@@ -78,28 +79,16 @@ def _platform(data: bytes, collateral: VerifiedCollateral, roots: frozenset[str]
     )
 
 
-class _Kept:
-    """Verified chains by their bytes and the lists they were judged against."""
-
-    @staticmethod
-    @lru_cache(maxsize=_KEPT)
-    def get(data: bytes, lists: tuple[bytes, bytes], roots: frozenset[str], call: _Call) -> _Platform:
-        return _platform(data, call.collateral, roots, call.now)
-
-
-class _Call:
-    """Arguments that decide nothing but the first verification: equal to every other."""
-
-    __slots__ = ("collateral", "now")
-
-    def __init__(self, collateral: VerifiedCollateral, now: int) -> None:
-        self.collateral, self.now = collateral, now
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Call)
-
-    def __hash__(self) -> int:
-        return 0
+@lru_cache(maxsize=_KEPT)
+def _kept_platform(
+    data: bytes,
+    lists: tuple[bytes, bytes],
+    roots: frozenset[str],
+    collateral: Unkeyed[VerifiedCollateral],
+    now: Unkeyed[int],
+) -> _Platform:
+    """``_platform`` by the bytes of the chain and of the lists it was judged against."""
+    return _platform(data, collateral.value, roots, now.value)
 
 
 def _equal(check: str, expected: bytes, got: bytes, code: str) -> None:
@@ -221,7 +210,7 @@ def verify(quote: Quote, collateral: VerifiedCollateral, *, roots: frozenset[str
     """
     _kind(quote, collateral)
     lists = (collateral.pck_crl.der, collateral.root_crl.der)
-    platform = _Kept.get(quote.pck_chain, lists, roots, _Call(collateral, now))
+    platform = _kept_platform(quote.pck_chain, lists, roots, Unkeyed(collateral), Unkeyed(now))
     if not platform.valid_from <= now <= platform.valid_until:
         platform = _platform(quote.pck_chain, collateral, roots, now)
     extension, info = platform.extension, collateral.tcb_info
