@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Final, Protocol
 
 from kakoi.attest.appraise import appraise
+from kakoi.attest.azure.verifier import AzureSnpVerifier, AzureTdxVerifier
 from kakoi.attest.policy import AttestationPolicy, PlatformPolicy
 from kakoi.attest.report import Check, Collateral, Evidence, PlatformKind, Verdict, VerifiedEvidence
 from kakoi.attest.sgx.verify import SgxVerifier
@@ -28,7 +29,13 @@ class Verifier(Protocol):
 
 
 HARDWARE: Final[Mapping[PlatformKind, Verifier]] = MappingProxyType(
-    {"sgx": SgxVerifier(), "tdx": TdxVerifier(), "snp": SnpVerifier()}
+    {
+        "sgx": SgxVerifier(),
+        "tdx": TdxVerifier(),
+        "snp": SnpVerifier(),
+        "azure-snp": AzureSnpVerifier(),
+        "azure-tdx": AzureTdxVerifier(TdxVerifier()),
+    }
 )
 """The verifiers of real hardware. Never holds ``software``: the broker's development mode adds that by itself."""
 
