@@ -2,8 +2,8 @@
 
 What is signed is the exact payload bytes; they are parsed after verification and never re-serialised.
 An envelope has one signer and exactly two entries, named by key id: first its Ed25519, then its ML-DSA-65 signature.
-Fixed number and order leave no second envelope that holds the same signatures. Each half is an ordinary DSSE signature
-(ML-DSA under a context string), so any DSSE library can check one half; only ``verify`` checks what Kakoi relies on.
+Fixed number and order leave no second envelope that holds the same signatures. The Ed25519 half is an ordinary DSSE
+signature, which any DSSE library can check; only ``verify`` checks what Kakoi relies on: both halves.
 """
 
 from __future__ import annotations

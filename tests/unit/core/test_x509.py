@@ -378,3 +378,15 @@ def _compare(ours: Certificate, theirs: reference.Certificate, where: str) -> No
         assert not ours.is_ca
     else:
         assert (ours.is_ca, ours.path_length) == (constraints.ca, constraints.path_length), where
+
+
+def test_sizes_are_limited_before_anything_is_read() -> None:
+    assert pytest.raises(Malformed, parse_certificate, bytes(17 * 1024)).value.code == "x509.malformed"
+    assert pytest.raises(Malformed, parse_crl, bytes(5 * 1024 * 1024)).value.code == "x509.malformed"
+    assert pytest.raises(Malformed, parse_pem_chain, bytes(200 * 1024), 3).value.code == "x509.malformed"
+    chain = [_FIXED.root.certificate] * 17
+    roots = {_FIXED.root.certificate.spki_sha256}
+    with pytest.raises(Malformed):
+        verify_chain(chain, roots=roots, now=kit.NOW, revocation=NoRevocation(reason="too long a chain"))
+    with pytest.raises(Malformed):
+        verify_chain(chain[:1], roots=roots, now=kit.NOW, revocation=NoRevocation(reason="no leaf"))
