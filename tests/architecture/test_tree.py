@@ -138,7 +138,7 @@ def test_every_kind_of_object_is_described() -> None:
 def test_pages_that_the_source_points_to_exist() -> None:
     missing = set()
     for path in sources():
-        for name in re.findall(r"docs/[A-Za-z0-9_/-]+\.md", path.read_text("utf-8")):
+        for name in re.findall(r"docs/(?:[a-z]+/)[A-Za-z0-9_-]+\.md", path.read_text("utf-8")):
             if not (ROOT / name).exists():
                 missing.add(f"{relative(path)} -> {name}")
     assert not missing
@@ -198,6 +198,8 @@ PRIVATE = re.compile(
         ]
     )
 )
+ATTACKED = {"/root/", "/work/"}
+"""Paths that attacks of tests/attacks try to reach."""
 TEXT = {
     ".py",
     ".md",
@@ -223,7 +225,8 @@ def test_nothing_private_is_in_the_tree() -> None:
         if path.suffix not in TEXT or path == Path(__file__):
             continue
         for number, line in enumerate(path.read_text("utf-8", errors="replace").splitlines(), 1):
-            if match := PRIVATE.search(line):
+            match = PRIVATE.search(line)
+            if match and not (match.group() in ATTACKED and "tests/attacks" in relative(path)):
                 found.append(f"{relative(path)}:{number} {match.group()}")
     assert not found
 
