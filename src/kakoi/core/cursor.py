@@ -41,6 +41,10 @@ class Cursor:
         """Bytes not read yet."""
         return len(self._data) - self._at
 
+    def peek(self) -> int | None:
+        """The next byte without reading it; None at the end."""
+        return self._data[self._at] if self.left else None
+
     def take(self, count: int, field: str) -> bytes:
         """The next ``count`` bytes."""
         if count < 0 or count > self.left:
