@@ -1,20 +1,18 @@
-"""What people read, in their language. ``t`` for sentences of the interface, ``error_text`` for errors.
+"""The command line's language. ``t`` for sentences of the interface, ``error_text`` for errors.
 
-``messages/en.toml`` and ``messages/ja.toml`` hold the same keys and placeholders (tested). Errors are written in English where
-they are raised; ``messages/errors.ja.toml`` holds their Japanese, one table of message and hint for each code.
+``messages/en.toml`` and ``messages/ja.toml`` hold the same keys and placeholders (tested); ``kakoi.say`` reads them.
 """
 
 from __future__ import annotations
 
 import os
-import tomllib
-from functools import lru_cache
-from importlib import resources
-from typing import Any, Final, Literal
+from collections.abc import Mapping
+from typing import Final
 
 from kakoi.core.errors import KakoiError
+from kakoi.say import catalogue as catalogues
+from kakoi.say.catalogue import SHARED, Language
 
-Language = Literal["en", "ja"]
 _VARIABLES: Final = ("KAKOI_LANG", "LC_ALL", "LC_MESSAGES", "LANG")
 
 
@@ -27,21 +25,9 @@ def language() -> Language:
     return "en"
 
 
-@lru_cache(maxsize=4)
-def catalogue(name: str) -> dict[str, str]:
+def catalogue(name: str) -> Mapping[str, str]:
     """A message file as a flat mapping; tables are joined with dots."""
-    text = resources.files("kakoi.cli").joinpath("messages", f"{name}.toml").read_text("utf-8")
-    return _flat(tomllib.loads(text), "")
-
-
-def _flat(value: dict[str, Any], prefix: str) -> dict[str, str]:
-    out: dict[str, str] = {}
-    for key, item in value.items():
-        if isinstance(item, dict):
-            out.update(_flat(item, f"{prefix}{key}."))
-        else:
-            out[prefix + key] = item
-    return out
+    return catalogues.read(SHARED, name)
 
 
 def t(key: str, **parameters: object) -> str:
@@ -50,10 +36,5 @@ def t(key: str, **parameters: object) -> str:
 
 
 def error_text(error: KakoiError) -> tuple[str, str]:
-    """Message and hint of an error in the user's language. English detail follows where Japanese is a summary."""
-    if language() == "ja":
-        known = catalogue("errors.ja")
-        message = known.get(f"{error.code}.message")
-        if message is not None:
-            return f"{message}（{error.message}）", known.get(f"{error.code}.hint") or error.hint
-    return error.message, error.hint
+    """Message and hint of an error in the user's language."""
+    return catalogues.error_text(error, language())

@@ -1,0 +1,1 @@
+"""What people read, in their language: message catalogues, errors, ids that can be said aloud, dates and numbers."""
