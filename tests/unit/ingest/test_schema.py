@@ -27,6 +27,7 @@ sheet = "Data"
 type = "string"
 header = "Patient no. "
 identifier = "join-key"
+required = true
 description = "Hospital number"
 
 [columns.age]
@@ -78,6 +79,7 @@ def test_everything_that_a_schema_can_say() -> None:
     assert schema.columns == (
         SourceColumn(
             header="Patient no. ",
+            required=True,
             column=column("patient", "string", identifier="join-key", description="Hospital number"),
         ),
         SourceColumn(
@@ -96,6 +98,11 @@ def test_everything_that_a_schema_can_say() -> None:
         SourceColumn(header="crp", column=column("crp", "number", minimum="0.0", maximum="1000")),
     )
     assert schema.contract_columns == tuple(c.column for c in schema.columns)
+
+
+def test_required_columns() -> None:
+    schema = parse_schema(GOOD.replace("required = true", "") + "[columns.z]\ntype = 'date'\nrequired = true\n")
+    assert [schema.required(c) for c in schema.columns] == [True, False, False, False, False, False, True]
 
 
 def test_what_is_left_out_has_stated_defaults() -> None:
@@ -118,6 +125,21 @@ BAD = {
         "table: expected a value, got none",
     ),
     "no title": ('table = "t"\n[columns]\na = { type = "string" }', "schema.field", "title: expected"),
+    "bad table": (
+        'table = "my table"\ntitle = "T"\n[columns]\na = { type = "string" }',
+        "schema.field",
+        ": table: expected a",
+    ),
+    "bad title": (
+        'table = "t"\ntitle = " T"\n[columns]\na = { type = "string" }',
+        "schema.field",
+        ": title: expected one",
+    ),
+    "required": (
+        with_column('a = { type = "string", required = 1 }'),
+        "schema.field",
+        "required: expected true or false",
+    ),
     "no columns": ('table = "t"\ntitle = "T"', "schema.field", "columns: expected"),
     "empty columns": ('table = "t"\ntitle = "T"\n[columns]', "schema.columns", "at least one column"),
     "column is text": (with_column('a = "string"'), "schema.field", "column a: expected a table"),

@@ -94,7 +94,7 @@ def test_none_is_a_result_and_not_a_gap(tmp_path: Path) -> None:
 def heart(name: str, **columns: str) -> tuple[Path, Schema]:
     """A file without header; ``columns`` are declared otherwise than as a number."""
     path = DATA / "uci-heart" / f"processed.{name}.data"
-    declared = {column: 'type = "number", missing = ["?"]' for column in HEART.split()} | columns
+    declared = dict.fromkeys(HEART.split(), 'type = "number", missing = ["?"]') | columns
     return path, schema(path, declared, more="[file]\nhas_header = false", has_header=False)
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from kakoi.core.errors import Malformed
 from kakoi.sdk.ingest.schema import SourceColumn
 from kakoi.sdk.ingest.source import PORTION_ROWS, Portion
-from kakoi.sdk.ingest.typed_text import as_text, require_fit
+from kakoi.sdk.ingest.typed_text import as_text, own_type, require_fit
 
 
 class ParquetSource:
@@ -44,6 +44,10 @@ class ParquetSource:
     def close(self) -> None:
         """Let go of the file."""
         self._file.close()
+
+    def kinds(self) -> dict[str, tuple[str, str]]:
+        """The type and unit that each column's own type fits."""
+        return {field.name: own_type(field.type) for field in self._schema}
 
     def portions(self, columns: Sequence[SourceColumn]) -> Iterator[Portion]:
         """The cells of these columns as text, null where the file has null."""

@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from kakoi.core.errors import Refused
 from kakoi.sdk.ingest.convert import Fault, Rule
-from kakoi.sdk.ingest.schema import Schema
+from kakoi.sdk.ingest.schema import Schema, SourceColumn
 
 Category = Literal["Conformance", "Completeness", "Plausibility"]
 CheckName = Literal[
@@ -112,10 +112,10 @@ class InvalidCells(Refused):
 class Tally:
     """Counts faults while portions go by."""
 
-    def __init__(self, schema: Schema, file: str, first_row: int) -> None:
+    def __init__(self, schema: Schema, file: str) -> None:
         self._schema = schema
         self._file = file
-        self._first_row = first_row
+        self.first_row = 1
         self._faults: dict[tuple[str, Rule], tuple[int, int]] = {}
         self._missing = {c.column.name: 0 for c in schema.columns}
         self.rows = 0
@@ -129,7 +129,7 @@ class Tally:
         """Count what one portion of ``column`` holds, before ``advance``."""
         self._missing[column] += missing
         for fault in faults:
-            cells, first = self._faults.get((column, fault.rule), (0, self.rows + fault.first + self._first_row))
+            cells, first = self._faults.get((column, fault.rule), (0, self.rows + fault.first + self.first_row))
             self._faults[column, fault.rule] = cells + fault.cells, first
 
     def advance(self, rows: int) -> None:
@@ -142,9 +142,7 @@ class Tally:
         for source in self._schema.columns:
             column = source.column
             checks.append(self._check("cdmField", column.name, "the file has the column", 0, None))
-            checks += [
-                self._ruled(column.name, rule, meaning) for rule, meaning in _applying(self._schema, column.name)
-            ]
+            checks += [self._ruled(column.name, rule, meaning) for rule, meaning in _applying(self._schema, source)]
             checks.append(
                 self._check(
                     "measureValueCompleteness", column.name, "cells are missing", self._missing[column.name], None
@@ -160,9 +158,9 @@ class Tally:
         return Check(name=name, column=column, meaning=meaning, rows=self.rows, violated=violated, first_row=first)
 
 
-def _applying(schema: Schema, name: str) -> Iterable[tuple[Rule, str]]:
+def _applying(schema: Schema, source: SourceColumn) -> Iterable[tuple[Rule, str]]:
     """The rules that hold for a column, with what breaking them means."""
-    column = next(c.column for c in schema.columns if c.column.name == name)
+    column = source.column
     if column.type == "string" and not column.codes and not schema.file.line_breaks:
         yield "line-break", "cells hold a line break"
     if column.codes:
@@ -172,5 +170,8 @@ def _applying(schema: Schema, name: str) -> Iterable[tuple[Rule, str]]:
         yield "low", "cells are below the minimum"
     if column.maximum is not None:
         yield "high", "cells are above the maximum"
-    if schema.person_column == name:
-        yield "required", "cells name no person"
+    if schema.required(source):
+        yield (
+            "required",
+            "cells name no person" if schema.person_column == column.name else "required cells are missing",
+        )

@@ -17,6 +17,7 @@ from typing import Any, Final, Literal, NoReturn, get_args
 
 from kakoi.contract.model import SITE, Code, Column, ColumnType, each_name_once
 from kakoi.core.errors import KakoiError, Malformed, Misuse, Refused
+from kakoi.core.records import Name, Record, Title
 from kakoi.sdk.ingest import ucum
 
 MAX_SCHEMA_BYTES: Final = 4 * 1024 * 1024
@@ -43,6 +44,8 @@ class SourceColumn:
 
     column: Column
     header: str
+    required: bool = False
+    """Whether every cell must have a value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +58,10 @@ class Schema:
     columns: tuple[SourceColumn, ...]
     leave_out: tuple[str, ...] = ()
     file: FileOptions = field(default_factory=FileOptions)
+
+    def required(self, source: SourceColumn) -> bool:
+        """Whether every cell of this column must have a value: a person is named in every row."""
+        return source.required or source.column.name == self.person_column
 
     @property
     def contract_columns(self) -> tuple[Column, ...]:
@@ -101,6 +108,14 @@ def parse_schema(text: str, *, name: str = "schema") -> Schema:
     return _Reader(name).schema(document)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Heading(Record):
+    """What the manifest demands of the names of the table."""
+
+    table: Name
+    title: Title
+
+
 class _Reader:
     """Reads a parsed document, with the file's name for its messages."""
 
@@ -134,7 +149,7 @@ class _Reader:
         where = f"column {name}"
         if not isinstance(table, dict):
             self._fail(where, 'a table such as { type = "integer" }', _kind(table))
-        keys = ("type", "header", "unit", "codes", "missing", "min", "max", "identifier", "description")
+        keys = ("type", "header", "unit", "codes", "missing", "min", "max", "identifier", "required", "description")
         self._known(table, keys, where)
         kind = self._choice(table, "type", get_args(ColumnType), where)
         column = self._record(
@@ -150,7 +165,11 @@ class _Reader:
             description=self._member(table, "description", str, where) or "",
         )
         header = self._member(table, "header", str, where)
-        return SourceColumn(column=column, header=name if header is None else header)
+        return SourceColumn(
+            column=column,
+            header=name if header is None else header,
+            required=bool(self._member(table, "required", bool, where)),
+        )
 
     def _record(self, where: str, **fields: Any) -> Column:
         try:
@@ -219,6 +238,12 @@ class _Reader:
         return options
 
     def _consistent(self, schema: Schema) -> None:
+        try:
+            _Heading(table=schema.table, title=schema.title)
+        except KakoiError as error:
+            raise Malformed(
+                "schema.field", f"{self._name}: {error.message.removeprefix('_Heading.')}", hint=error.hint or "correct it"
+            ) from None
         try:
             each_name_once((c.column.name for c in schema.columns), "column")
         except KakoiError as error:

@@ -14,9 +14,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kakoi.contract.model import DatasetManifest, SealedFile
-from kakoi.core.errors import KakoiError, Malformed, Misuse, Unavailable
+from kakoi.core.errors import KakoiError, Malformed, Misuse, Refused, Unavailable
 from kakoi.core.ids import ObjectId, PartyId
-from kakoi.dataset.format import DATA_KEY_BYTES, NONCE_PREFIX_BYTES, SALT_BYTES, associated_data, sealed_key_commitment
+from kakoi.dataset.format import (
+    DATA_KEY_BYTES,
+    NONCE_PREFIX_BYTES,
+    SALT_BYTES,
+    associated_data,
+    ciphertext_size,
+    sealed_key_commitment,
+)
 from kakoi.dataset.seal import SealedSummary, SealingWriter
 from kakoi.sdk.ingest.convert import ARROW, convert
 from kakoi.sdk.ingest.opening import open_source
@@ -50,7 +57,7 @@ def validate(source: Path, schema: Schema, *, progress: Progress = no_progress) 
     that break a rule do not raise: they are in the report.
     """
     with _opened(source, schema) as rows:
-        tally = Tally(schema, source.name, rows.first_row)
+        tally = Tally(schema, source.name)
         for _ in _validated(rows, schema, tally, progress):
             pass
         return _sound_table(tally, source).report()
@@ -79,14 +86,10 @@ def seal_dataset(
     """
     if len(data_key) != DATA_KEY_BYTES:
         raise Misuse("ingest.key", f"expected a data key of {DATA_KEY_BYTES} bytes, got {len(data_key)}")
-    with _opened(source, schema) as rows, _Output(out, schema, data_key, dataset, version, random) as output:
-        tally = Tally(schema, source.name, rows.first_row)
-        for batch in _validated(rows, schema, tally, progress):
-            if tally.sound:
-                output.write(batch)
-        _sound_table(tally, source).report().require_sound()
-        files = output.seal()
-        manifest = DatasetManifest(
+    tally = Tally(schema, source.name)
+
+    def manifest(files: tuple[SealedFile, ...]) -> DatasetManifest:
+        return DatasetManifest(
             owner=owner,
             dataset=dataset,
             version=version,
@@ -100,7 +103,30 @@ def seal_dataset(
             files=files,
             created=created,
         )
+
+    # What the manifest would refuse is refused before hours of reading.
+    _require_small(manifest((_NO_FILE,)))
+    with _opened(source, schema) as rows, _Output(out, schema, data_key, dataset, version, random) as output:
+        for batch in _validated(rows, schema, tally, progress):
+            if tally.sound:
+                output.write(batch)
+        _sound_table(tally, source).report().require_sound()
+        made = _require_small(manifest(output.seal()))
         output.publish()
+    return made
+
+
+_NO_FILE: Final = SealedFile(name="part-0", blob=ObjectId("0" * 64), size=ciphertext_size(0), segment_digests=bytes(32))
+
+
+def _require_small(manifest: DatasetManifest) -> DatasetManifest:
+    size = len(manifest.encode())
+    if size > DatasetManifest.MAX_BYTES:
+        raise Refused(
+            "ingest.manifest-size",
+            f"expected a manifest of at most {DatasetManifest.MAX_BYTES} bytes, got {size}",
+            hint="split the table, or shorten code lists and descriptions",
+        )
     return manifest
 
 
@@ -158,6 +184,7 @@ def _sound_table(tally: Tally, source: Path) -> Tally:
 def _validated(source: Source, schema: Schema, tally: Tally, progress: Progress) -> Iterator[Any]:
     """Batches of converted columns; ``tally`` knows after each whether all cells were good so far."""
     physical = arrow_schema(schema)
+    tally.first_row = source.first_row
     for portion in source.portions(schema.columns):
         arrays = []
         for column in schema.columns:
@@ -165,7 +192,7 @@ def _validated(source: Source, schema: Schema, tally: Tally, progress: Progress)
                 column.column,
                 portion.cells[column.header],
                 line_breaks=schema.file.line_breaks,
-                required=schema.person_column == column.column.name,
+                required=schema.required(column),
                 unfit=portion.unfit.get(column.header),
             )
             tally.add(column.column.name, result.missing, result.faults)

@@ -63,6 +63,21 @@ def require_fit(name: str, source: SourceColumn, kind: Any) -> None:
     )
 
 
+def own_type(kind: Any) -> tuple[str, str]:
+    """The declared type and unit that the arrow type ``kind`` fits without a guess; text where there is none."""
+    plain = kind.value_type if pt.is_dictionary(kind) else kind
+    if _instant(plain):
+        return "datetime", ZONED
+    named = {
+        pt.is_integer: "integer",
+        _number: "number",
+        pt.is_boolean: "boolean",
+        pt.is_date: "date",
+        _wall_time: "datetime",
+    }
+    return next((name for fits, name in named.items() if fits(plain)), "string"), ""
+
+
 def as_text(source: SourceColumn, cells: Any) -> Any:
     """A pyarrow string array of ``cells``; null stays null."""
     if pt.is_dictionary(cells.type):

@@ -13,7 +13,7 @@ import pyreadstat
 from kakoi.core.errors import Malformed
 from kakoi.sdk.ingest.schema import FileOptions, SourceColumn
 from kakoi.sdk.ingest.source import Portion
-from kakoi.sdk.ingest.typed_text import as_text, require_fit
+from kakoi.sdk.ingest.typed_text import as_text, own_type, require_fit
 
 PORTION_BYTES: Final = 16 * 1024 * 1024
 """The library skips to a row by reading from the start, so portions are larger than elsewhere."""
@@ -42,6 +42,11 @@ class XptSource:
     def close(self) -> None:
         """Nothing is held open."""
 
+    def kinds(self) -> dict[str, tuple[str, str]]:
+        """The type and unit that each column's own type fits, by its first rows."""
+        frame, _ = self._read(row_limit=max(100, PORTION_BYTES // self._record), output_format="dict")
+        return {header: own_type(self._array(values).type) for header, values in frame.items()}
+
     def portions(self, columns: Sequence[SourceColumn]) -> Iterator[Portion]:
         """The cells of these columns as text; SAS missing values are null, blank character cells are ""."""
         limit, done = max(100, PORTION_BYTES // self._record), 0
@@ -58,12 +63,16 @@ class XptSource:
                 return
 
     def _cells(self, source: SourceColumn, values: list[Any]) -> Any:
-        first = next((v for v in values if v is not None), None)
-        if isinstance(first, dt.time):
-            values = [v and v.isoformat() for v in values]
-        cells = pa.array(values, from_pandas=True)
+        cells = self._array(values)
         require_fit(self._path.name, source, cells.type)
         return as_text(source, cells)
+
+    @staticmethod
+    def _array(values: list[Any]) -> Any:
+        first = next((v for v in values if v is not None), None)
+        if isinstance(first, dt.time):
+            values = [None if v is None else v.isoformat() for v in values]
+        return pa.array(values, from_pandas=True)
 
     def _read(self, **options: Any) -> Any:
         try:
