@@ -27,6 +27,7 @@ from kakoi.contract.approve import Agreement
 from kakoi.core.errors import Misuse, Unavailable
 from kakoi.core.records import to_value
 from kakoi.enclave import image as images
+from kakoi.enclave.keeper.drive import CLAIM_SECONDS
 from kakoi.evidence import software
 from kakoi.evidence.software import SoftwarePlatform
 from kakoi.net.client import HubClient
@@ -159,6 +160,9 @@ def enclave_serve(
     hub: HubUrl,
     token_file: Annotated[Path, typer.Option("--token-file", help=t("help.token-file"))],
     name: Annotated[str, typer.Option("--name", help=t("help.enclave-name"))] = "enclave",
+    claim_seconds: Annotated[
+        int, typer.Option("--claim-seconds", min=2, max=3600, help=t("help.claim-seconds"))
+    ] = CLAIM_SECONDS,
 ) -> None:
     """Become the enclave: replace this process by the image's program, with nothing of this one left."""
     with errors_as_exit_codes():
@@ -166,6 +170,7 @@ def enclave_serve(
             raise Misuse("image.missing", f"expected an image in {image}, found none", hint="kakoi enclave build")
         options = ["--hub", hub, "--platform", "software", "--platform-directory", str(directory.resolve())]
         options += ["--token-file", str(token_file.resolve()), "--name", name]
+        options += ["--claim-seconds", str(claim_seconds)]
         command = [sys.executable, "-I", "-B", "-c", _RUN, str(image.resolve()), *options]
         os.execve(sys.executable, command, _environment())  # noqa: S606 - our own interpreter, no shell
 

@@ -15,6 +15,7 @@ from typing import Final, Self
 
 from kakoi.broker import devmode
 from kakoi.core.errors import Unavailable
+from kakoi.enclave.keeper.drive import CLAIM_SECONDS
 from kakoi.net.client import HubClient
 
 _START_SECONDS: Final = 60
@@ -41,14 +42,16 @@ class Stage:
             self.stop(name)
 
     def start_hub(self) -> HubClient:
-        """Start the hub on a free port and wait until it answers."""
+        """Start the hub and wait until it answers: on a free port first, on the same one when started again."""
         home = self.directory / "hub"
         home.mkdir(parents=True, exist_ok=True)
         if not self.token_file.exists():
             self.token_file.write_text(secrets.token_hex(32))
             self.token_file.chmod(0o600)
         (home / "address").unlink(missing_ok=True)
-        self.start("hub", ["hub", "serve", "--directory", str(home), "--token-file", str(self.token_file)])
+        port = self.hub_url.rpartition(":")[2] or "0"
+        command = ["hub", "serve", "--directory", str(home), "--token-file", str(self.token_file), "--port", port]
+        self.start("hub", command)
         self._wait("hub", lambda: (home / "address").exists())
         self.hub_url = (home / "address").read_text().strip()
         client = HubClient(self.hub_url)
@@ -61,10 +64,11 @@ class Stage:
         command += ["--accept-software-platform", "--key-file", str(party / "key")]
         self.start(name, command, {devmode.VARIABLE: devmode.CONSENT})
 
-    def start_enclave(self, name: str, image: Path, platform: Path) -> None:
+    def start_enclave(self, name: str, image: Path, platform: Path, *, claim_seconds: int = CLAIM_SECONDS) -> None:
         """Start an enclave from an image and wait until it takes runs."""
         command = ["enclave", "serve", "--image", str(image), "--platform-directory", str(platform)]
         command += ["--hub", self.hub_url, "--token-file", str(self.token_file), "--name", name]
+        command += ["--claim-seconds", str(claim_seconds)]
         self.start(name, command)
         self._wait(name, lambda: "ready" in self.log(name)[self._begun[name] :])
 

@@ -33,6 +33,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--platform-directory", type=Path, required=True)
     parser.add_argument("--token-file", type=Path, required=True)
     parser.add_argument("--name", default="enclave")
+    parser.add_argument("--claim-seconds", type=int, default=CLAIM_SECONDS)
     options = parser.parse_args(arguments)
     try:
         _serve(options)
@@ -69,12 +70,14 @@ def _serve(options: argparse.Namespace) -> None:
         engine=engine,
         missing_layers=tuple(sorted({*missing, *engine.missing_layers})),
         tell=_say,
+        claim_seconds=options.claim_seconds,
     )
     token = _token(options.token_file)
     _say("", "ready; missing isolation layers: " + (", ".join(enclave.missing_layers) or "none"))
     while True:
         try:
-            claim = enclave.hub.claim(enclave=options.name, operator_token=token, seconds=CLAIM_SECONDS, wait=20)
+            seconds = enclave.claim_seconds
+            claim = enclave.hub.claim(enclave=options.name, operator_token=token, seconds=seconds, wait=20)
             if claim is not None:
                 _say(claim.run, f"claimed, attempt {claim.attempt}")
                 Drive(enclave, claim).carry_out()

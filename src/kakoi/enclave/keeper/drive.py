@@ -40,7 +40,7 @@ from kakoi.wire.request import open_request
 OWNERS_SECONDS: Final = 300
 """How long to wait for the owners' challenges, and again for their answers."""
 CLAIM_SECONDS: Final = 30
-"""Lease of the claim on a run; renewed at a third of it."""
+"""Lease of the claim on a run, unless told otherwise; renewed at a third of it."""
 _KINDS: Final = (Challenge.KIND, Denial.KIND, KeyGrant.KIND)
 
 
@@ -67,6 +67,7 @@ class Enclave:
     engine: Engine
     missing_layers: tuple[str, ...]
     tell: Tell
+    claim_seconds: int = CLAIM_SECONDS
 
 
 class Drive:
@@ -223,7 +224,7 @@ class Drive:
         stop = threading.Event()
 
         def renew() -> None:
-            while not stop.wait(CLAIM_SECONDS / 3):
+            while not stop.wait(self._enclave.claim_seconds / 3):
                 try:
                     self._hub.renew(self._claim)
                 except Refused:
