@@ -1,14 +1,19 @@
 """What all tests share: one Hypothesis profile, small and without deadlines, because machines that run tests are slow
-and shared; and the broker in its small world."""
+and shared; the broker in its small world; and one real deployment."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 from support.broker_setting import Setting, make_setting
+
+if TYPE_CHECKING:
+    from support.deployment import Deployment
 
 settings.register_profile("kakoi", deadline=None, max_examples=30)
 settings.load_profile("kakoi")
@@ -18,3 +23,12 @@ settings.load_profile("kakoi")
 def setting(tmp_path: Path) -> Setting:
     """A broker in a real directory, in a world whose first owner it is."""
     return make_setting(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """Three hospitals, an analyst, a hub, and an enclave when a test wants it: all of them processes."""
+    from support.deployment import deployed  # here, because few tests need all of Kakoi
+
+    with deployed(tmp_path_factory.mktemp("deployment")) as made:
+        yield made
