@@ -38,13 +38,13 @@ PROGRAMS = [
         module="kakoi.broker.decide",
         rooms=frozenset({"core", "attest", "dataset", "contract", "wire", "broker"}),
         third_party=CRYPTOGRAPHY,
-        most_lines=4000,
+        most_lines=4400,
     ),
     Program(
         module="kakoi.enclave.keeper.__main__",
         rooms=frozenset({"core", "attest", "dataset", "tlog", "contract", "wire", "evidence", "net", "enclave"}),
         third_party=CRYPTOGRAPHY,
-        most_lines=9000,
+        most_lines=9400,
     ),
 ]
 FORBIDDEN_ANYWHERE = {"importlib.metadata", "pdb", "pydoc", "ftplib", "smtplib", "xmlrpc", "tkinter"}
