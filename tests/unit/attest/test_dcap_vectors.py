@@ -99,7 +99,14 @@ def test_recorded_negative(vector: dict[str, Any]) -> None:
     for other in [v for v in GOOD if v["kind"] == kind]:
         collateral = recorded_collateral(other["collateral"])
         code = refused(HARDWARE[kind].verify, evidence, collateral, now=other["at"])
-        assert code in ("dcap.quote", "dcap.pck-spelling", "x509.malformed", "x509.signature", "x509.root", "x509.window")
+        assert code in (
+            "dcap.quote",
+            "dcap.pck-spelling",
+            "x509.malformed",
+            "x509.signature",
+            "x509.root",
+            "x509.window",
+        )
 
 
 def test_recorded_altered_signer_chain() -> None:
