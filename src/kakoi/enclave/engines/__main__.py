@@ -84,7 +84,7 @@ def _result(job: Job, parts: list[int], settings: dict[str, Any]) -> bytes:
                 milliseconds=settings["milliseconds"],
             )
         else:
-            result = harness.run(job, frames.frames(job, parts))
+            result = harness.run(job, lambda: frames.frames(job, parts))
         return result.encode()
     except Stopped as stopped:
         return stopped.failure().encode()

@@ -50,13 +50,17 @@ def run_function(
     return collect(function(dict(tables), dict(parameters)), outputs)
 
 
-def run(job: Job, tables: Mapping[str, pd.DataFrame]) -> Result:
-    """Run a job's source over tables. Every exception of the source becomes Stopped (``python.failed``)."""
+def run(job: Job, tables: Callable[[], Mapping[str, pd.DataFrame]]) -> Result:
+    """Load a job's source, then read the tables, then run it. What the source raises becomes Stopped (``python.failed``)."""
     try:
         function = load(job.source)
-        returned = function(dict(tables), values(job.parameters))
     except Stopped:
         raise
     except BaseException:  # the source may raise anything, SystemExit included
+        raise Stopped("python.failed") from None
+    data = dict(tables())
+    try:
+        returned = function(data, values(job.parameters))
+    except BaseException:
         raise Stopped("python.failed") from None
     return collect(returned, job.outputs)

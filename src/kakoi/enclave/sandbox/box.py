@@ -173,9 +173,10 @@ class Box:
     def _spec(self, preload: Sequence[str], threads: int, opened: list[int]) -> dict[str, Any]:
         root = os.geteuid() == 0
         namespaces = layers.NAMESPACES not in self.without
-        shown = image.mapped() if namespaces else image.unmapped()
-        stage = next((name for name in _STAGE if Path(name).is_dir()), "") if root and namespaces else ""
-        roots = image.roots(shown) if stage else ()
+        stage = next((name for name in _STAGE if Path(name).is_dir()), "") if root and layers.may_mount() else ""
+        own = image.roots(image.mapped()) if namespaces else image.unmapped_roots()
+        roots = own if stage else ()
+        shown = image.mapped() if namespaces else image.unmapped(lambda path: _staged(path, stage, roots))
         inside = {
             "preload": list(preload),
             "readable": list(shown.readable),
@@ -211,6 +212,11 @@ class Box:
             "command": command,
             "environment": environment,
         }
+
+    @property
+    def process_id(self) -> int:
+        """Of the sandbox's outermost process."""
+        return self._process.pid
 
     def wait_ready(self, seconds: float) -> str:
         """Wait until the libraries are loaded. Returns an empty text, or why the sandbox did not start."""

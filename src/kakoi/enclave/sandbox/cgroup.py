@@ -75,8 +75,7 @@ class Group:
         """Kill whoever is still inside and remove the group."""
         for directory in self.directories:
             for _ in range(200):
-                with contextlib.suppress(OSError):
-                    directory.rmdir()
+                _try_remove(directory)
                 if not directory.exists():
                     break
                 self._kill(directory)
@@ -114,6 +113,20 @@ def make(where: Where, name: str, *, memory_bytes: int, processes: int) -> Group
     return group
 
 
+def sweep(where: Where) -> None:
+    """Remove the empty groups of keepers that were killed."""
+    for parent in {where.memory, where.pids}:
+        for directory in parent.glob(f"{_PREFIX}-*"):
+            keeper = directory.name.removeprefix(f"{_PREFIX}-").split("-")[0]
+            if keeper.isdecimal() and not Path(f"/proc/{keeper}").exists():
+                _try_remove(directory)
+
+
+def _try_remove(directory: Path) -> None:
+    with contextlib.suppress(OSError):
+        directory.rmdir()
+
+
 def _delegate(parent: Path) -> None:
     """Version 2: let children have memory and process limits. Fails with OSError while a process is in the group itself."""
     control = parent / "cgroup.subtree_control"
@@ -127,8 +140,9 @@ def missing_reason(root: Path = ROOT, own: Path = OWN) -> str:
     where = find(root, own)
     if where is None:
         return "no memory and process controllers are mounted"
+    sweep(where)
     try:
-        make(where, f"probe-{os.getpid()}", memory_bytes=64 << 20, processes=8).remove()
+        make(where, f"{os.getpid()}-probe", memory_bytes=64 << 20, processes=8).remove()
     except OSError as error:
         return f"version {where.version}: {error.strerror or 'refused'}"
     return ""

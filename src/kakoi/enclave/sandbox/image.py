@@ -4,13 +4,11 @@ libraries they need. Nothing else: no shell, no tools, no /etc, no /dev, no /pro
 
 from __future__ import annotations
 
-import importlib.metadata as metadata
-import os
 import re
 import struct
 import sys
 import sysconfig
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -105,29 +103,28 @@ def mapped() -> Image:
     )
 
 
-@lru_cache(maxsize=1)
-def unmapped() -> Image:
-    """The same things where they lie on this machine, for a sandbox without a mount namespace (an accepted weakness)."""
-    executable = Path(sys.executable).resolve()
+def unmapped(staged: Callable[[str], str]) -> Image:
+    """The same things where they lie on this machine, for a sandbox without a mount namespace (an accepted weakness).
+
+    ``staged`` gives the name under which a launcher that gives up root reaches a path.
+    """
     libraries = [str(path) for path in _library_directories()]
-    app, site = _package().parent, sysconfig.get_path("purelib")
+    library = [staged(str(path)) for path in _python_library()]
+    shown = [staged(path) for path in unmapped_roots()]
     return Image(
         binds=(),
-        interpreter=str(executable),
-        library_path=os.environ.get("LD_LIBRARY_PATH", ""),
-        app=str(app),
-        site=site,
+        interpreter=staged(str(Path(sys.executable).resolve())),
+        library_path=":".join(str(Path(path).parent) for path in library),
+        app=staged(str(_package().parent)),
+        site=staged(sysconfig.get_path("purelib")),
         masks=(),
-        readable=(
-            str(executable),
-            sysconfig.get_path("stdlib"),
-            *map(str, _python_library()),
-            site,
-            str(_package()),
-            *libraries,
-            "/etc/ld.so.cache",
-        ),
+        readable=(*shown, *libraries, "/etc/ld.so.cache"),
     )
+
+
+def unmapped_roots() -> tuple[str, ...]:
+    """Interpreter, packages and our code: directories."""
+    return (sys.base_prefix, sysconfig.get_path("purelib"), str(_package().parent))
 
 
 def _package() -> Path:
@@ -135,39 +132,51 @@ def _package() -> Path:
 
 
 @lru_cache(maxsize=1)
-def packages() -> tuple[Path, ...]:
-    """Top-level entries in site-packages of the declared packages and of all they require. Raises Unavailable."""
-    wanted, seen, found = list(PACKAGES), set[str](), set[Path]()
+def packages(site: Path | None = None) -> tuple[Path, ...]:
+    """Top-level entries in site-packages of the declared packages and of all they require. Raises Unavailable.
+
+    Read from the installed metadata (PEP 376, PEP 566) by hand: the standard library's reader of it imports a mail parser and an
+    archive library into the keeper.
+    """
+    site = site or Path(sysconfig.get_path("purelib"))
+    installed = {_normal(path.name.split("-")[0]): path for path in site.glob("*.dist-info")}
+    wanted, seen, found = [_normal(name) for name in PACKAGES], set[str](), set[str]()
     while wanted:
-        name = _normal(wanted.pop())
+        name = wanted.pop()
         if name in seen:
             continue
         seen.add(name)
-        try:
-            distribution = metadata.distribution(name)
-        except metadata.PackageNotFoundError:
+        if name not in installed:
             if name in map(_normal, PACKAGES):
                 raise Unavailable(
                     "sandbox.package", f"expected the package {name}, found none", hint="pip install 'kakoi[enclave]'"
-                ) from None
-            continue
-        root = Path(str(distribution.locate_file("")))
-        found |= {root / name for name in _top_level(distribution.files or ())}
-        wanted += [_required(line) for line in distribution.requires or () if "extra ==" not in line]
-    return tuple(sorted(path for path in found if path.exists()))
+                )
+            continue  # required on other systems or Python versions only
+        found |= _top_level(installed[name])
+        wanted += _required(installed[name])
+    return tuple(site / name for name in sorted(found) if (site / name).exists())
 
 
 def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _required(line: str) -> str:
-    match = re.match(r"[A-Za-z0-9._-]+", line)
-    return match.group() if match else ""
+def _required(information: Path) -> list[str]:
+    """Names after Requires-Dist, extras left out."""
+    header = (information / "METADATA").read_text("utf-8").split("\n\n", 1)[0]
+    lines = [
+        line.removeprefix("Requires-Dist:").strip() for line in header.splitlines() if line.startswith("Requires-Dist:")
+    ]
+    names = [re.match(r"[A-Za-z0-9._-]+", line) for line in lines if "extra ==" not in line]
+    return [_normal(match.group()) for match in names if match]
 
 
-def _top_level(files: Iterable[metadata.PackagePath]) -> set[str]:
-    return {file.parts[0] for file in files if file.parts and file.parts[0] not in ("..", "__pycache__")}
+def _top_level(information: Path) -> set[str]:
+    """First components of the files that RECORD lists, those outside site-packages left out."""
+    first = {
+        line.strip('"').split("/")[0].split(",")[0] for line in (information / "RECORD").read_text("utf-8").splitlines()
+    }
+    return first - {"..", "__pycache__", ""}
 
 
 def _python_library() -> list[Path]:

@@ -67,6 +67,12 @@ def uid_reason(map_file: Path = Path("/proc/self/uid_map")) -> str:
     return "root's own user namespace has no other users to become"
 
 
+def may_mount(status_file: Path = Path("/proc/self/status")) -> bool:
+    """Whether this process has CAP_SYS_ADMIN, which a container's root often lacks."""
+    fields = dict(line.split(":", 1) for line in status_file.read_text("ascii").splitlines() if ":" in line)
+    return bool(int(fields["CapEff"], 16) >> 21 & 1)
+
+
 @lru_cache(maxsize=1)
 def layers() -> tuple[Layer, ...]:
     """Every wall, tried on this machine once per process."""
