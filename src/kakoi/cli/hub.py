@@ -11,8 +11,6 @@ from kakoi.cli.i18n import t
 from kakoi.cli.ui import errors_as_exit_codes, out
 from kakoi.contract.model import LogKey
 from kakoi.core.errors import Misuse
-from kakoi.hub.log import KEY_FILE, SecretLogKey
-from kakoi.hub.settings import Settings
 from kakoi.party.files import read_limited, write_private
 
 app = typer.Typer(no_args_is_help=True, help=t("help.hub-app"))
@@ -27,7 +25,9 @@ def serve(
     token_file: Annotated[Path | None, typer.Option("--token-file", help=t("help.token-file"))] = None,
 ) -> None:
     """Run a hub until interrupted."""
+    # An owner's machine does not have the hub's dependencies, so they are asked for only here.
     from kakoi.hub.serve import serve as run_hub
+    from kakoi.hub.settings import Settings
 
     with errors_as_exit_codes():
         run_hub(Settings(directory=directory, host=host, port=port, operator_token_file=token_file))
@@ -43,6 +43,8 @@ def write_log_key(directory: Directory, out_file: Annotated[Path, typer.Option("
 
 def log_key(directory: Path) -> LogKey:
     """The public key of a hub's log. Raises Misuse before the hub has started once."""
+    from kakoi.hub.log import KEY_FILE, SecretLogKey
+
     path = directory / KEY_FILE
     if not path.exists():
         raise Misuse(
