@@ -68,12 +68,12 @@ def describe(path: Path, *, options: FileOptions | None = None, progress: Progre
         names = column_names(source.headers)
         schema = _provisional(names, given, _kinds(source))
         profiles = {c.column.name: _Profile(c) for c in schema.columns}
-        rows = 0
+        rows, size = 0, path.stat().st_size
         for portion in source.portions(schema.columns):
             for column in schema.columns:
                 profiles[column.column.name].add(portion.cells[column.header], portion.unfit.get(column.header))
             rows += portion.rows
-            progress(min(portion.done, source.total), source.total)
+            progress(size * min(portion.done, source.total) // source.total, size)
         labels: Mapping[str, str] = getattr(source, "labels", {})
     if not rows:
         raise Malformed("ingest.no-rows", f"{path.name}: expected rows of data, got none")

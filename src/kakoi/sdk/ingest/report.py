@@ -98,15 +98,20 @@ class InvalidCells(Refused):
     """Cells that the schema refuses. ``report`` holds every check."""
 
     def __init__(self, report: Report) -> None:
-        failed = report.failed
-        shown = [f"{c.column}: {c.violated} of {c.rows} {c.meaning}, first in row {c.first_row}" for c in failed[:5]]
-        more = f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
-        super().__init__(
-            "ingest.invalid-cells",
-            f"{report.file}: expected every cell to follow the schema, got {'; '.join(shown)}{more}",
-            hint="correct the file, or the schema: a text that means missing is listed under missing",
-        )
+        said = _refusal(report)
+        super().__init__(said.code, said.message, hint=said.hint)
         self.report = report
+
+
+def _refusal(report: Report) -> Refused:
+    failed = report.failed
+    shown = [f"{c.column}: {c.violated} of {c.rows} {c.meaning}, first in row {c.first_row}" for c in failed[:5]]
+    more = f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
+    return Refused(
+        "ingest.invalid-cells",
+        f"{report.file}: expected every cell to follow the schema, got {'; '.join(shown)}{more}",
+        hint="correct the file, or the schema: a text that means missing is listed under missing",
+    )
 
 
 class Tally:

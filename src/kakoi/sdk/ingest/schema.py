@@ -242,7 +242,9 @@ class _Reader:
             _Heading(table=schema.table, title=schema.title)
         except KakoiError as error:
             raise Malformed(
-                "schema.field", f"{self._name}: {error.message.removeprefix('_Heading.')}", hint=error.hint or "correct it"
+                "schema.field",
+                f"{self._name}: {error.message.removeprefix('_Heading.')}",
+                hint=error.hint or "correct it",
             ) from None
         try:
             each_name_once((c.column.name for c in schema.columns), "column")

@@ -32,7 +32,7 @@ from kakoi.sdk.ingest.schema import Schema
 from kakoi.sdk.ingest.source import Source
 
 Progress = Callable[[int, int], None]
-"""Called with how much of the source is read and how much there is."""
+"""Called with how many bytes of the source are read, and its size."""
 ROW_GROUP_ROWS: Final = 100_000
 ROW_GROUP_BYTES: Final = 24 * 1024 * 1024
 """Of values in memory: wide tables get row groups of fewer rows."""
@@ -58,7 +58,7 @@ def validate(source: Path, schema: Schema, *, progress: Progress = no_progress) 
     """
     with _opened(source, schema) as rows:
         tally = Tally(schema, source.name)
-        for _ in _validated(rows, schema, tally, progress):
+        for _ in _validated(source, rows, schema, tally, progress):
             pass
         return _sound_table(tally, source).report()
 
@@ -107,7 +107,7 @@ def seal_dataset(
     # What the manifest would refuse is refused before hours of reading.
     _require_small(manifest((_NO_FILE,)))
     with _opened(source, schema) as rows, _Output(out, schema, data_key, dataset, version, random) as output:
-        for batch in _validated(rows, schema, tally, progress):
+        for batch in _validated(source, rows, schema, tally, progress):
             if tally.sound:
                 output.write(batch)
         _sound_table(tally, source).report().require_sound()
@@ -181,10 +181,11 @@ def _sound_table(tally: Tally, source: Path) -> Tally:
     return tally
 
 
-def _validated(source: Source, schema: Schema, tally: Tally, progress: Progress) -> Iterator[Any]:
+def _validated(path: Path, source: Source, schema: Schema, tally: Tally, progress: Progress) -> Iterator[Any]:
     """Batches of converted columns; ``tally`` knows after each whether all cells were good so far."""
     physical = arrow_schema(schema)
     tally.first_row = source.first_row
+    size = path.stat().st_size
     for portion in source.portions(schema.columns):
         arrays = []
         for column in schema.columns:
@@ -198,7 +199,7 @@ def _validated(source: Source, schema: Schema, tally: Tally, progress: Progress)
             tally.add(column.column.name, result.missing, result.faults)
             arrays.append(result.values)
         tally.advance(portion.rows)
-        progress(min(portion.done, source.total), source.total)
+        progress(size * min(portion.done, source.total) // source.total, size)
         yield pa.record_batch(arrays, schema=physical)
 
 
