@@ -14,6 +14,7 @@ from kakoi.contract.model import (
     DatasetManifest,
     PartyCard,
 )
+from kakoi.contract.passkey import verify_people
 from kakoi.contract.sign import Signed, open_card, open_signed, require_signer
 from kakoi.core.dsse import Envelope
 from kakoi.core.errors import Malformed, Refused
@@ -75,7 +76,7 @@ def agree(bundle: ContractBundle) -> Agreement:
     2. the contract is signed by its drafter;
     3. every manifest is signed by the owner that it and the contract name, and exactly those of the contract are here;
     4. every analysis is signed by its author, a party, and reads only tables and columns that the manifests declare;
-    5. every party approved exactly this contract's id, with as many people as its card demands.
+    5. every party approved exactly this contract's id, with the passkeys of as many people as its card demands.
 
     Dates are judged by ``in_force`` with a time the caller trusts. Raises Malformed or Refused.
     """
@@ -171,22 +172,26 @@ def _reads_are_declared(analysis: Analysis, manifests: list[DatasetManifest]) ->
                 )
 
 
+def open_approval(envelope: Envelope, card: Signed[PartyCard], contract: ObjectId) -> Signed[Approval]:
+    """An approval of exactly ``contract`` by the party of ``card`` and by as many of its people as the card demands.
+
+    Raises Malformed or Refused.
+    """
+    signed = open_signed(Approval, envelope, card)
+    require_signer(signed.record.party, card, "an approval")
+    if signed.record.contract != contract:
+        raise Refused("approval.contract", "expected an approval of this contract, got one of another")
+    verify_people(card.record, contract, signed.record.assertions)
+    return signed
+
+
 def _approved(bundle: ContractBundle, contract: Contract, cards: dict[str, Signed[PartyCard]]) -> None:
     given: set[str] = set()
     for envelope in bundle.approvals:
         giver = Approval.decode(envelope.payload).party
-        card = _card(cards, giver)
-        approval = open_signed(Approval, envelope, card).record
-        if approval.contract != bundle.contract.payload_id:
-            raise Refused("approval.contract", "expected an approval of this contract, got one of another")
+        open_approval(envelope, _card(cards, giver), bundle.contract.payload_id)
         if giver in given:
             raise Malformed("approval.repeated", "expected one approval of each party")
-        if card.record.approvals_required > 0:
-            raise Refused(
-                "approval.people",
-                "expected the passkey assertions that the party card demands; this version cannot check them",
-                hint="use a card without people until the console exists",
-            )
         given.add(giver)
     for party in contract.parties:
         if party.party not in given:

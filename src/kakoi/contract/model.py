@@ -53,14 +53,14 @@ def require_range(minimum: str | None, maximum: str | None) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person(Record):
-    """A person's passkey (WebAuthn credential, W3C Web Authentication Level 2 §4). Unused while
-    ``approvals_required`` is 0.
+    """A person's passkey (WebAuthn credential, W3C Web Authentication Level 3 §4). A person with several devices has one
+    entry for each, under the same name.
     """
 
     name: Title
     credential_id: Annotated[bytes, Limit(least=16, most=1023)]
     public_key: Annotated[bytes, Limit(least=32, most=1024)]
-    """COSE_Key bytes (RFC 9052)."""
+    """COSE_Key bytes (RFC 9052), as ``contract.passkey`` reads them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +90,7 @@ class PartyCard(Record):
     def check(self) -> None:
         """The keys are keys, each passkey counts once, and no more approvals are required than there are people."""
         each_once((person.credential_id for person in self.people), "passkey")
-        if self.approvals_required > len(self.people):
+        if self.approvals_required > len({person.name for person in self.people}):
             raise Malformed("card.approvals", "expected at most as many required approvals as people, got more")
         if bool(self.people) != bool(self.relying_party):
             raise Malformed("card.relying-party", "expected a relying party if and only if people have passkeys")

@@ -2,51 +2,71 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
-from kakoi.contract.approve import ContractBundle
+from kakoi.contract.approve import ContractBundle, open_approval
 from kakoi.contract.model import Approval, Contract
-from kakoi.contract.sign import open_card, open_signed
+from kakoi.contract.sign import open_card
 from kakoi.core.dsse import Envelope
 from kakoi.core.errors import Malformed, Refused
 from kakoi.core.ids import ObjectId, parse_id
+from kakoi.net.answers import FeedPage
 
 
 class ObjectSource(Protocol):
-    """Whoever delivers objects by id. Not trusted: ids are recomputed from the bytes."""
+    """Whoever delivers objects: ``HubClient``, or something like it in a test. Not trusted."""
 
-    def object(self, identity: ObjectId) -> Envelope:
+    def get_object(self, object_id: ObjectId) -> Envelope:
         """The object with this id. Raises Unavailable, or Refused if there is none or it is another."""
         ...
 
-    def approvals(self, contract: ObjectId) -> tuple[ObjectId, ...]:
-        """Ids of the approvals of a contract."""
+    def feed(
+        self,
+        *,
+        after: int = 0,
+        kinds: Sequence[str] = (),
+        refs: Mapping[str, str] | None = None,
+        wait: int = 0,
+        limit: int = 100,
+    ) -> FeedPage:
+        """Ids of objects by kind and reference, in order of arrival."""
         ...
 
 
 def fetch_bundle(source: ObjectSource, contract: ObjectId) -> ContractBundle:
     """The contract, its parties' cards, data sets, analyses and approvals, as the source delivers them.
 
-    Anybody can post something that looks like an approval, so what no party of the contract signed is left out; of
-    several approvals by one party the first is taken. Raises what the source raises, or Malformed.
+    Anybody can post something that looks like an approval, so what does not hold is left out (a stolen party key
+    cannot stand in the way of what the party's people approve); of several approvals by one party the first is taken. Raises what the source raises, or Malformed.
     """
-    envelope = source.object(contract)
+    envelope = source.get_object(contract)
     record = Contract.decode(envelope.payload)
-    cards = {party.party: source.object(parse_id(party.party)) for party in record.parties}
+    cards = {party.party: source.get_object(parse_id(party.party)) for party in record.parties}
     approvals: dict[str, Envelope] = {}
-    for identity in source.approvals(contract):
-        found = source.object(identity)
+    for identity in _approvals(source, contract):
+        found = source.get_object(identity)
         try:
             giver = Approval.decode(found.payload).party
             if giver in cards:
-                open_signed(Approval, found, open_card(cards[giver]))
+                open_approval(found, open_card(cards[giver]), contract)
                 approvals.setdefault(giver, found)
         except (Malformed, Refused):
             continue
     return ContractBundle(
         contract=envelope,
         cards=tuple(cards.values()),
-        manifests=tuple(source.object(parse_id(entry.manifest)) for entry in record.data),
-        analyses=tuple(source.object(parse_id(entry.analysis)) for entry in record.analyses),
+        manifests=tuple(source.get_object(parse_id(entry.manifest)) for entry in record.data),
+        analyses=tuple(source.get_object(parse_id(entry.analysis)) for entry in record.analyses),
         approvals=tuple(approvals.values()),
     )
+
+
+def _approvals(source: ObjectSource, contract: ObjectId) -> Iterator[ObjectId]:
+    after = 0
+    while True:
+        page = source.feed(after=after, kinds=(Approval.KIND,), refs={"contract": contract})
+        yield from (item.id for item in page.items)
+        if not page.items:
+            return
+        after = page.next
