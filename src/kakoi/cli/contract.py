@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.syntax import Syntax
 from rich.table import Table
 
 from kakoi.broker.ledger import Ledger
@@ -194,6 +195,8 @@ def _describe_analysis(client: HubClient, identity: str, runs: int) -> None:
     analysis = Analysis.decode(client.get_object(parse_id(identity)).payload)
     outputs = ", ".join(f"{output.name} ({output.shape})" for output in analysis.outputs)
     out.print(t("contract.analysis", title=analysis.title, engine=analysis.engine, outputs=outputs, runs=runs))
+    # The source is part of what is agreed: whoever signs sees all of it, not a name for it.
+    out.print(Syntax(analysis.source, analysis.engine, line_numbers=True, word_wrap=True))
 
 
 def _describe_approvals(client: HubClient, contract_id: ObjectId) -> None:

@@ -22,6 +22,7 @@ from kakoi.tlog.leaf import PASSPORT_KIND, leaf_hash
 from kakoi.wire.analyst_run import open_session
 from kakoi.wire.enclave_run import MAX_CLOCK_DIFFERENCE
 from kakoi.wire.messages import Challenge, KeyGrant, Passport, Predicate, RunRequest, Session
+from kakoi.wire.released import Released
 from kakoi.wire.request import open_request
 from kakoi.wire.result import OutputPayload, ResultFile
 
@@ -70,7 +71,7 @@ def verify_result(data: bytes, *, verifiers: Verifiers) -> VerifiedResult:
     5. the evidence, judged again with the collateral and at the time that each owner used, gives each owner's verdict,
        and binds this run, this contract, these challenges and these keys;
     6. missing isolation layers are those that the contract accepts by name;
-    7. the output's digest is the passport's subject, and the output is of this run;
+    7. the output's digest is the passport's subject, the output is of this run, and the gate's decisions in both agree;
     8. the passport is in the transparency log that the contract names;
     9. the passport says about hardware what the verdicts say.
 
@@ -196,6 +197,8 @@ def _output(file: ResultFile, passport: Passport, request: Signed[RunRequest]) -
     output = OutputPayload.decode(file.output)
     if (output.run, output.contract) != (request.id, request.record.contract):
         raise _wrong("expected an output of this run")
+    if Released.decode(output.released).decisions != passport.predicate.gate:
+        raise _wrong("expected the gate's decisions that came with the output")
     return output
 
 
