@@ -40,7 +40,8 @@ def app_of(hub: Hub, on_fatal: Callable[[Fatal], None]) -> FastAPI:
     app = FastAPI(title="Kakoi hub", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.include_router(Api(hub).router())
     app.add_exception_handler(HTTPException, _framework_error)
-    app.add_middleware(Perimeter, requests=hub.requests, on_fatal=on_fatal)
+    head_bytes = hub.settings.limits.head_bytes
+    app.add_middleware(Perimeter, requests=hub.requests, head_bytes=head_bytes, on_fatal=on_fatal)
     app.state.hub = hub
     return app
 

@@ -26,6 +26,7 @@ _STATUS: Final = {
     "hub.claim": 409,
     "hub.contract-unknown": 409,
     "hub.disconnected": 408,
+    "hub.head-too-large": 431,
     "hub.length-required": 411,
     "hub.method": 405,
     "hub.not-found": 404,
@@ -191,8 +192,8 @@ async def read_body(request: Request, most: int, limits: Limits, budget: Budget)
 class Perimeter:
     """The outermost layer: how many requests at a time, and every error as an answer."""
 
-    def __init__(self, app: ASGIApp, requests: Budget, on_fatal: Callable[[Fatal], None]) -> None:
-        self._app, self._requests, self._on_fatal = app, requests, on_fatal
+    def __init__(self, app: ASGIApp, requests: Budget, head_bytes: int, on_fatal: Callable[[Fatal], None]) -> None:
+        self._app, self._requests, self._head_bytes, self._on_fatal = app, requests, head_bytes, on_fatal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -207,6 +208,7 @@ class Perimeter:
             await send(message)
 
         try:
+            self._check_head(scope)
             with self._requests.take():
                 await self._app(scope, receive, tell)  # type: ignore[arg-type]
         except KakoiError as error:
@@ -224,3 +226,13 @@ class Perimeter:
                 "hub.internal", "expected to answer, got an error of our own", hint="the hub's log has more"
             )
             await error_answer(internal)(scope, receive, send)
+
+    def _check_head(self, scope: Scope) -> None:
+        """uvicorn bounds a head that arrives in pieces; this bounds one that arrives whole."""
+        size = (
+            len(scope["raw_path"]) + len(scope["query_string"]) + sum(len(n) + len(v) + 4 for n, v in scope["headers"])
+        )
+        if size > self._head_bytes:
+            raise Malformed(
+                "hub.head-too-large", f"expected at most {self._head_bytes} bytes of request head, got more"
+            )

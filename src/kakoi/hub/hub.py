@@ -44,7 +44,8 @@ class Hub:
 
     def __init__(self, settings: Settings, stack: ExitStack, now: Callable[[], int]) -> None:
         limits = settings.limits
-        self.settings, self._stack = settings, stack
+        self.settings = settings
+        self._stack = ExitStack()
         url = settings.database_url or f"sqlite:///{settings.directory / DATABASE_FILE}"
         self.database = Database(url, queue_length=limits.queue, now=now)
         stack.callback(self.database.close)
@@ -60,6 +61,10 @@ class Hub:
         self.memory = Budget(limits.object_bytes_in_flight, "objects at the same time")
         self._token = sha256(_operator_token(settings))
         self._tasks: list[asyncio.Task[None]] = []
+
+    def keep(self, stack: ExitStack) -> None:
+        """Take over what must be let go of at the end."""
+        self._stack = stack
 
     def start(self) -> None:
         """Begin to write and to look after claims. Call in the event loop."""
@@ -134,7 +139,9 @@ def open_hub(settings: Settings, *, now: Callable[[], int] = wall_clock) -> Hub:
                 left += sweep(directory / "blobs")
         if left:
             logger.warning("deleted %d files named %s* that a crash left half-written", left, TEMPORARY)
-        return Hub(settings, stack.pop_all(), now)
+        hub = Hub(settings, stack, now)
+        hub.keep(stack.pop_all())
+        return hub
 
 
 def _operator_token(settings: Settings) -> bytes:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, Select, exists, insert, select
 
 from kakoi.contract.model import Contract
 from kakoi.core import dsse
-from kakoi.core.crypto import ED25519_PUBLIC, MLDSA65_PUBLIC, VerifyingKey
+from kakoi.core.crypto import VerifyingKey
 from kakoi.core.dsse import Envelope
 from kakoi.core.encoding import sha256
 from kakoi.core.errors import Malformed, Refused
@@ -114,8 +114,6 @@ def _introduced(object_id: ObjectId, what: Described) -> Holder:
     session = what.rule.name == Session.KIND
     prefix = "signing_" if session else ""
     key = VerifyingKey(ed25519=what.bytes_member(f"{prefix}ed25519"), mldsa65=what.bytes_member(f"{prefix}mldsa65"))
-    if len(key.ed25519) != ED25519_PUBLIC or len(key.mldsa65) != MLDSA65_PUBLIC:
-        raise Malformed("hub.member", f"expected {what.rule.name} with keys of the right length, got others")
     run = what.hex_member("run") if session else ""
     attempt = what.integer_member("attempt") if session else 0
     return Holder(key=key, objects=frozenset({object_id}), run=run, attempt=attempt)

@@ -52,17 +52,26 @@ def open_server(
 @contextmanager
 def running(settings: Settings, *, now: Callable[[], int] = wall_clock) -> Iterator[HubServer]:
     """A hub in a thread of this process, for notebooks and tests; it has stopped when the block ends."""
-    listening = threading.Event()
+    listening, ended = threading.Event(), threading.Event()
     server = open_server(settings, now=now, ready=lambda _: listening.set())
-    thread = threading.Thread(target=server.run, name="hub-serve", daemon=True)
+    server.ended = ended
+
+    def run() -> None:
+        with suppress(Fatal):  # raised again below, where somebody hears it
+            server.run()
+        ended.set()
+
+    thread = threading.Thread(target=run, name="hub-serve", daemon=True)
     thread.start()
     try:
-        while not listening.wait(0.05) and thread.is_alive():
+        while not listening.wait(0.05) and not ended.is_set():
             pass
         yield server
     finally:
         server.should_exit = True
         thread.join()
+    if server.fatal is not None:
+        raise server.fatal
 
 
 def _check(settings: Settings) -> None:
@@ -121,6 +130,8 @@ class HubServer(uvicorn.Server):
         )
         super().__init__(config)
         self.fatal: Fatal | None = None
+        self.ended = threading.Event()
+        """Set when a server that runs in a thread has stopped by itself."""
         self.hub, self._listener, self._ready = hub, listener, ready
         self._address = settings.directory / ADDRESS_FILE
         config.load()

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 from kakoi.core.errors import KakoiError, Malformed, Misuse, Refused, Unavailable
 from kakoi.core.records import Record
 from kakoi.net.answers import ErrorAnswer
-from kakoi.net.transport import Answer, Body, Request, Transport
+from kakoi.net.transport import Answer, Body, Request, Stale, Transport
 
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
@@ -120,7 +120,7 @@ class Caller:
                 with self.once(call) as answer:
                     return use(answer)
             except Unavailable as error:
-                tries += 1
+                tries += not isinstance(error, Stale)
                 if call.once and not isinstance(error, _Again):
                     raise
                 self.before_retry(error, tries)
@@ -129,6 +129,8 @@ class Caller:
 
     def before_retry(self, error: Unavailable, tries: int) -> None:
         """Pause before the next try, as long as the hub asked and a random bit more; raise ``error`` if it was the last."""
+        if isinstance(error, Stale) and not self.closed.is_set():
+            return  # there are only so many kept connections, so this ends
         if tries >= self.patience.attempts or self.closed.is_set():
             raise error
         self.pause(tries, least=error.after if isinstance(error, _Again) else 0)

@@ -21,7 +21,7 @@ from kakoi.core.ids import BlobId, ObjectId, parse_id
 from kakoi.net import answers
 from kakoi.net.answers import Claim, ClaimRequest, ClaimUpdate, FeedItem, FeedPage, RunItem, RunPage, RunState
 from kakoi.net.caller import Call, Caller, Patience, expect
-from kakoi.net.transport import BLOCK, Answer, Body
+from kakoi.net.transport import BLOCK, Answer, Body, Stale
 
 P = TypeVar("P", FeedPage, RunPage)
 _RANGE: Final = re.compile(r"bytes ([0-9]{1,16})-([0-9]{1,16})/([0-9]{1,16})\Z")
@@ -178,7 +178,8 @@ class HubClient:
                         done += len(block)
                         yield block
             except Unavailable as error:
-                tries = 1 if done - begun >= BLOCK else tries + 1  # a trickle of bytes is no progress
+                # A trickle of bytes is no progress, and a connection that died while nobody used it no failure.
+                tries = 1 if done - begun >= BLOCK else tries + (not isinstance(error, Stale))
                 self._caller.before_retry(error, tries)
         if digest.hexdigest() != blob:
             raise Refused(

@@ -48,12 +48,16 @@ class Request:
     """True for a request that must not be sent twice: it never uses a connection that may have died unnoticed."""
 
 
+class Stale(Unavailable):
+    """A kept connection had died before the request reached the server: send it again at once, on a new one."""
+
+
 class Answer:
     """Status, headers and the not yet read body of an answer."""
 
-    def __init__(self, response: http.client.HTTPResponse, method: str) -> None:
+    def __init__(self, response: http.client.HTTPResponse, method: str, *, reusable: bool) -> None:
         self.status = response.status
-        self._response = response
+        self._response, self._reusable = response, reusable
         self._left = 0 if method == "HEAD" or self.status in (204, 304) else self._length(response)
         self.length = self._left
 
@@ -87,7 +91,7 @@ class Answer:
     def finish(self) -> bool:
         """Let go of the connection. True if the body was read to its end, so that another request can follow."""
         self._response.close()
-        return self._left == 0 and not self._response.will_close
+        return self._reusable and self._left == 0 and not self._response.will_close
 
 
 class _TimedReader(io.RawIOBase):
@@ -174,10 +178,15 @@ class Transport:
     def exchange(self, request: Request) -> Iterator[Answer]:
         """Send ``request`` and give its answer. Raises Unavailable, Malformed, or Refused for a bad certificate."""
         connection = self._take(request.fresh)
-        keep = False
+        used, keep = connection.sock is not None, False
         try:
-            with _translated():
-                answer = _converse(connection, request)
+            try:
+                with _translated():
+                    answer = _converse(connection, request)
+            except Unavailable as error:
+                if used and error.code == "hub.cut":
+                    raise Stale(error.code, error.message, hint=error.hint) from None
+                raise
             try:
                 yield answer
             finally:
@@ -215,7 +224,7 @@ def _converse(connection: http.client.HTTPConnection, request: Request) -> Answe
             raise broken from None
         raise
     try:
-        return Answer(response, request.method)
+        return Answer(response, request.method, reusable=broken is None)
     except Malformed:
         response.close()
         raise

@@ -266,12 +266,13 @@ def test_a_connection_that_died_unnoticed_is_replaced(serve: Serve) -> None:
         peer.request()
         peer.answer(dumps({"status": "ok"}))  # then hangs up without a word
 
-    server = serve(script)
-    hub = client(server)
+    server, pauses = serve(script), Pauses()
+    hub = client(server, pauses=pauses, patience=Patience(attempts=1))
     for _ in range(3):
         hub.health()
         time.sleep(0.02)
     assert server.connections == 3
+    assert pauses == []  # at once, and it does not count as a try
 
 
 # -- hostile answers
