@@ -1,0 +1,1 @@
+"""Tokens of attestation services: Azure MAA, Google Confidential Space, Intel Trust Authority."""
