@@ -48,6 +48,6 @@ def log_key(directory: Path) -> LogKey:
     path = directory / KEY_FILE
     if not path.exists():
         raise Misuse(
-            "log.key-missing", "expected a hub that has started once, found no log key", hint="kakoi hub serve"
+            "log.not-started", "expected a hub that has started once, found no log key", hint="kakoi hub serve"
         )
     return SecretLogKey.decode(read_limited(path, limit=SecretLogKey.MAX_BYTES)).public

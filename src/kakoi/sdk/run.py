@@ -12,8 +12,8 @@ from kakoi.contract.approve import Agreement, agree
 from kakoi.contract.sign import seal
 from kakoi.core import crypto
 from kakoi.core.clock import Clock
-from kakoi.core.errors import KakoiError, Refused, Unavailable
-from kakoi.core.ids import BlobId, ObjectId, PartyId, parse_id
+from kakoi.core.errors import KakoiError, Malformed, Refused, Unavailable
+from kakoi.core.ids import BlobId, ObjectId, parse_id
 from kakoi.net.bundle import fetch_bundle
 from kakoi.net.client import HubClient
 from kakoi.party.files import read_limited, write_private
@@ -79,7 +79,7 @@ def request_run(
         contract=agreement.id,
         analysis=analysis,
         parameters=values,
-        party=PartyId(home.card.id),
+        party=home.id_in(agreement.contract),
         nonce=secrets.token_bytes(32),
         requested_at=now,
     )
@@ -142,15 +142,15 @@ def open_result(hub: HubClient, home: PartyHome, result: SealedResult, *, verifi
     The log is checked against the checkpoint this party saw last, which is then advanced. Raises Refused if this party
     is no recipient, or for whatever ``verify_result`` refuses.
     """
-    sealed = next((key.sealed for key in result.keys if key.party == PartyId(home.card.id)), None)
-    if sealed is None:
+    mine = next((key for key in result.keys if key.party in home.ids), None)
+    if mine is None:
         raise Refused(
             "result.recipient",
             "expected a recipient of this contract's results, got another party",
             hint="the contract names its recipients; a new version can add one",
         )
     context = {"run": result.run, "contract": result.contract, "session": result.session}
-    key = home.keys.opener().open(sealed, info=result_info(**context, party=home.card.id))
+    key = home.keys.opener().open(mine.sealed, info=result_info(**context, party=mine.party))
     blob = b"".join(hub.stream_blob(BlobId(result.blob), most=result.size))
     output = crypto.aead_decrypt(key, bytes(12), blob, result_info(**context, party=""))
     passport = hub.get_object(parse_id(result.passport))
@@ -174,7 +174,7 @@ def unverified_size(note: bytes) -> int:
     """The tree size a checkpoint claims. Raises Refused if there is none."""
     lines = note.split(b"\n")
     if len(lines) < 2 or not lines[1].isdigit() or len(lines[1]) > 16:
-        raise Refused("log.checkpoint", "expected a checkpoint with a size, got something else")
+        raise Malformed("log.checkpoint", "expected a checkpoint with a size, got something else")
     return int(lines[1])
 
 

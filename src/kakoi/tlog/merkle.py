@@ -103,7 +103,7 @@ def compact_range(size: int, lookup: NodeLookup) -> CompactRange:
 def inclusion_plan(index: int, size: int) -> Plan:
     """Nodes of the inclusion path of leaf ``index`` in a tree of ``size`` leaves (RFC 9162 §2.1.3.1)."""
     if not 0 <= index < size <= MAX_INTEGER:
-        raise Misuse("log.range", "expected a leaf index below the tree size")
+        raise Misuse("log.plan", "expected a leaf index below the tree size")
     path, start, end = [], 0, size
     while end - start > 1:
         middle = start + (1 << ((end - start - 1).bit_length() - 1))
@@ -119,7 +119,7 @@ def inclusion_plan(index: int, size: int) -> Plan:
 def consistency_plan(old: int, new: int) -> Plan:
     """Nodes of the consistency path between two sizes (RFC 9162 §2.1.4.1). Empty where nothing needs proof."""
     if not 0 <= old <= new <= MAX_INTEGER:
-        raise Misuse("log.range", "expected an old size of at most the new size")
+        raise Misuse("log.plan", "expected an old size of at most the new size")
     if old in (0, new):
         return ()
     path, start, end = [], 0, new

@@ -263,7 +263,7 @@ def test_the_origin_can_be_chosen_once(tmp_path: Path) -> None:
     changed = Settings(directory=tmp_path / "hub", port=0, log_origin="log.example/other")
     with pytest.raises(Misuse) as caught, running(changed):
         pass
-    assert caught.value.code == "log.origin"
+    assert caught.value.code == "log.origin-changed"
     with pytest.raises(KakoiError), running(Settings(directory=tmp_path / "b", port=0, log_origin="two words")):
         pass
 

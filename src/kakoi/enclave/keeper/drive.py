@@ -105,7 +105,7 @@ class Drive:
         after, waited, state = 0, time.monotonic(), machine.state
         while machine.state not in ("done", "failed"):
             if self._lost.is_set():
-                raise Unavailable("run.claim-lost", "the hub gave the run to another enclave")
+                raise Unavailable("run.given-away", "the hub gave the run to another enclave")
             if machine.state != state:
                 state, waited = machine.state, time.monotonic()
             if time.monotonic() - waited > OWNERS_SECONDS:
