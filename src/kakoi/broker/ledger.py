@@ -118,6 +118,11 @@ class Ledger:
         ).fetchone()
         return int(row[0])
 
+    def runs_of(self, contract: str) -> list[str]:
+        """Runs of a contract that were asked for, oldest first."""
+        rows = self._db.execute("select run from run where contract = ? order by rowid", (contract,)).fetchall()
+        return [str(row[0]) for row in rows]
+
     def open_run(self, run: str, contract: str, analysis: str, envelope: Envelope) -> None:
         """Remember a run request; a second time changes nothing."""
         self._db.execute(

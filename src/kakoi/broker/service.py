@@ -80,10 +80,14 @@ class Broker:
         self._collateral, self._judge, self._clock, self._tell = collateral, judge, clock, tell
         self._agreements: dict[str, Agreement] = {}
         self._machines: dict[str, BrokerRun] = {}
+        self._ids: dict[str, PartyId] = {}
 
-    @property
-    def _me(self) -> PartyId:
-        return PartyId(self._home.card.id)
+    def _me(self, contract: ObjectId) -> PartyId:
+        """This owner's id in a contract, which may name an earlier card of the same keys."""
+        if contract not in self._ids:
+            record = Contract.decode(self._hub.get_object(contract).payload)
+            self._ids[contract] = self._home.id_in(record)
+        return self._ids[contract]
 
     def step(self, wait: int) -> None:
         """Send what is unsent, read what is new, answer. Raises Unavailable when the hub does not answer."""
@@ -118,7 +122,7 @@ class Broker:
     def _request(self, envelope: Envelope) -> None:
         request = RunRequest.decode(envelope.payload)
         contract = Contract.decode(self._hub.get_object(request.contract).payload)
-        if not any(entry.owner == self._me for entry in contract.data):
+        if not any(entry.owner in self._home.ids for entry in contract.data):
             return
         run = envelope.payload_id
         self._ledger.open_run(run, request.contract, request.analysis, envelope)
@@ -177,12 +181,14 @@ class Broker:
     def _challenge(self, contract: ObjectId, request: Envelope, attempt: int, now: int) -> None:
         run = request.payload_id
         agreement = self._agreement(contract)
-        decide_request(agreement=agreement, owner=self._me, request=request, facts=self._facts(request), now=now)
+        decide_request(
+            agreement=agreement, owner=self._me(contract), request=request, facts=self._facts(request), now=now
+        )
         challenge = Challenge(
             run=run,
             attempt=attempt,
             contract=agreement.id,
-            owner=self._me,
+            owner=self._me(contract),
             nonce=secrets.token_bytes(32),
             issued_at=now,
         )
@@ -195,7 +201,7 @@ class Broker:
         collateral = self._collateral.collateral(record.evidence, now)
         verdict = decide_grant(
             agreement=agreement,
-            owner=self._me,
+            owner=self._me(contract),
             request=request,
             challenge=self._own_challenge(record.run, record.attempt),
             session=session,
@@ -208,7 +214,7 @@ class Broker:
             attempt=record.attempt,
             contract=agreement.id,
             session=session.id,
-            owner=self._me,
+            owner=self._me(contract),
             keys=tuple(self._sealed_keys(agreement, session)),
             verdict=verdict,
             collateral=collateral,
@@ -227,7 +233,8 @@ class Broker:
 
     def _sealed_keys(self, agreement: Agreement, session: Signed[Session]) -> Iterable[GrantedKey]:
         mine = self._home.datasets()
-        for entry in agreement.data_of(self._me):
+        me = self._me(agreement.id)
+        for entry in agreement.data_of(me):
             if entry.manifest not in mine:
                 raise Misuse(
                     "dataset.missing",
@@ -239,7 +246,7 @@ class Broker:
                 attempt=session.record.attempt,
                 contract=agreement.id,
                 session=session.id,
-                owner=self._me,
+                owner=me,
                 manifest=entry.manifest,
             )
             data_key = self._home.data_key(mine[entry.manifest].record)
@@ -252,7 +259,7 @@ class Broker:
             run=run,
             attempt=attempt,
             contract=contract,
-            owner=self._me,
+            owner=self._me(contract),
             code=error.code,
             message=error.message[:2000],
             hint=error.hint[:2000],

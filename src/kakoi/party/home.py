@@ -1,20 +1,24 @@
 """The directory of one party.
 
 card.dsse            its own card, public
+cards/ID.dsse        cards it had before, under which contracts may still run
 secrets.json         its keys, encrypted (``keystore``)
-datasets/ID.V/       manifest.dsse, key.wrapped, *.sealed
+datasets/ID.V/       manifest.dsse (manifest-CARD.dsse under a later card), key.wrapped, *.sealed
 log.checkpoint       the last checkpoint of the transparency log it has seen
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from kakoi.contract.model import DatasetManifest, PartyCard
+from kakoi.contract.model import Contract, DatasetManifest, PartyCard, Person
 from kakoi.contract.sign import Signed, open_card, open_signed, seal
 from kakoi.core.dsse import Envelope
 from kakoi.core.errors import Misuse, Refused
+from kakoi.core.ids import PartyId
 from kakoi.party.files import read_limited, write_private
 from kakoi.party.keystore import FileKeyStore, KeyStore, Unlock
 
@@ -28,6 +32,7 @@ class PartyHome:
         self.path = path
         self.keys = keys
         self.card = card
+        self._earlier = _earlier_cards(path, card)
 
     @classmethod
     def create(cls, path: Path, *, name: str, unlock: Unlock, created: int) -> PartyHome:
@@ -65,6 +70,58 @@ class PartyHome:
         """The party's id: that of its card."""
         return self.card.id
 
+    @property
+    def ids(self) -> tuple[PartyId, ...]:
+        """The party's id, then those of its earlier cards: contracts made under them go on until they end."""
+        return (PartyId(self.card.id), *(PartyId(identity) for identity in self._earlier))
+
+    def id_in(self, contract: Contract) -> PartyId:
+        """The id under which a contract names this party; its present one if it names none.
+
+        An earlier card counts: contracts made under it go on until they end.
+        """
+        named = {party.party for party in contract.parties}
+        return next((identity for identity in self.ids if identity in named), self.ids[0])
+
+    def next_card(
+        self, *, people: Iterable[Person], approvals_required: int, relying_party: str, created: int
+    ) -> PartyCard:
+        """This party's card with other people: the same name and keys, a new id. Nothing is signed or stored."""
+        return replace(
+            self.card.record,
+            people=tuple(people),
+            approvals_required=approvals_required,
+            relying_party=relying_party,
+            created=created,
+        )
+
+    def adopt(self, card: PartyCard) -> Signed[PartyCard]:
+        """Make ``card`` this party's card: keep the earlier one, and sign the data sets' manifests anew under the new id.
+
+        The order survives a crash: nothing names the new card before everything under it is on disk. Raises Refused
+        if name or keys are not this party's.
+        """
+        before = self.card
+        same = replace(before.record, people=(), approvals_required=0, relying_party="", created=card.created)
+        if replace(card, people=(), approvals_required=0, relying_party="") != same:
+            raise Refused("party.mismatch", "expected a card with this party's own name and keys, got another's")
+        signed = open_card(seal(card, self.keys.signer()))
+        for manifest in [item.record for item in self.datasets().values() if item.record.owner == PartyId(before.id)]:
+            envelope = seal(replace(manifest, owner=PartyId(signed.id)), self.keys.signer())
+            directory = self.dataset_directory(manifest.dataset, manifest.version)
+            write_private(directory / f"manifest-{signed.id[:16]}.dsse", envelope.encode(), mode=0o644)
+        (self.path / "cards").mkdir(exist_ok=True, mode=0o700)
+        write_private(self.path / "cards" / f"{before.id}.dsse", before.envelope.encode(), mode=0o644)
+        write_private(self.path / "card.dsse", signed.envelope.encode(), mode=0o644)
+        self.card = signed
+        self._earlier = _earlier_cards(self.path, signed)
+        return signed
+
+    @property
+    def earlier_cards(self) -> tuple[Signed[PartyCard], ...]:
+        """Cards this party had before, oldest first."""
+        return tuple(self._earlier.values())
+
     def dataset_directory(self, dataset: str, version: int) -> Path:
         """Where one version of a data set lives."""
         return self.path / "datasets" / f"{dataset}.{version}"
@@ -82,7 +139,7 @@ class PartyHome:
     def datasets(self) -> dict[str, Signed[DatasetManifest]]:
         """This party's sealed data sets by manifest id."""
         out: dict[str, Signed[DatasetManifest]] = {}
-        for path in sorted((self.path / "datasets").glob("*/manifest.dsse")):
+        for path in sorted((self.path / "datasets").glob("*/manifest*.dsse")):
             envelope = Envelope.decode(read_limited(path, limit=_ENVELOPE_LIMIT))
             signed = open_signed(DatasetManifest, envelope, self.card)
             out[signed.id] = signed
@@ -97,3 +154,13 @@ class PartyHome:
 
 def _key_context(dataset: str, version: int) -> bytes:
     return f"{dataset}.{version}".encode()
+
+
+def _earlier_cards(path: Path, card: Signed[PartyCard]) -> dict[str, Signed[PartyCard]]:
+    """Earlier cards that the same keys signed, oldest first."""
+    found = [
+        open_card(Envelope.decode(read_limited(file, limit=_ENVELOPE_LIMIT)))
+        for file in sorted((path / "cards").glob("*.dsse"))
+    ]
+    own = [item for item in found if item.record.verifying_key == card.record.verifying_key and item.id != card.id]
+    return {item.id: item for item in sorted(own, key=lambda item: item.record.created)}

@@ -1,0 +1,197 @@
+"""A party's yes and no to contracts: the approval, the withdrawal, and the receipt that says what the withdrawal did.
+
+Own ledger first, hub second: the ledger is what the broker obeys, with or without a hub. Every step can be repeated after
+a crash and changes nothing the second time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Protocol
+
+from kakoi.broker.ledger import Ledger
+from kakoi.contract.model import Approval, Assertion, Contract, Withdrawal
+from kakoi.contract.passkey import verify_people
+from kakoi.contract.sign import Signed, open_self_signed, open_signed, seal
+from kakoi.core import dsse
+from kakoi.core.dsse import Envelope
+from kakoi.core.errors import Malformed, Refused
+from kakoi.core.ids import ObjectId, PartyId, parse_id
+from kakoi.core.records import Digest, Limit, PartyRef, Record, Seconds
+from kakoi.net.bundle import ObjectSource
+from kakoi.party.home import PartyHome
+from kakoi.wire.messages import KeyGrant, SealedResult, Session
+
+
+class Hub(ObjectSource, Protocol):
+    """What is needed of a hub: ``net.client.HubClient`` is one."""
+
+    def put_object(self, envelope: Envelope) -> object:
+        """Deliver an object; again changes nothing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiptRun(Record):
+    """One run that got this owner's keys: until when at most, and which results exist."""
+
+    run: Digest
+    lease_until: Seconds
+    results: Annotated[tuple[Digest, ...], Limit(most=16, unique=True)]
+    """Sealed results (`kakoi/result/v1`) that sessions with these keys signed, as the hub shows them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WithdrawalReceipt(Record):
+    """What a withdrawal did, by the owner's own ledger and clock. Signed by the owner.
+
+    Once ``issued_at`` lies behind every ``lease_until``, no enclave holds a key of this owner under the contract.
+    """
+
+    KIND: ClassVar[str] = "kakoi/withdrawal-receipt/v1"
+    MAX_BYTES: ClassVar[int] = 1024 * 1024
+
+    party: PartyRef
+    withdrawal: Digest
+    contract: Digest
+    withdrawn_at: Seconds
+    people: Annotated[tuple[Assertion, ...], Limit(most=64)]
+    """Passkey assertions over the withdrawal's id, where the party's people gave them."""
+    asked: Annotated[int, Limit(most=10**6)]
+    """Runs that were asked for in all; those not listed below never got a key."""
+    granted: Annotated[tuple[ReceiptRun, ...], Limit(most=4096)]
+    last_lease_until: Seconds | None
+    """The latest of the leases; null if no key was ever released."""
+    issued_at: Seconds
+
+    def check(self) -> None:
+        """The last lease is the latest of all."""
+        if self.last_lease_until != max((run.lease_until for run in self.granted), default=None):
+            raise Malformed("receipt.lease", "expected the last lease to be the latest of all, got another")
+
+
+def approve(
+    *,
+    home: PartyHome,
+    ledger: Ledger,
+    hub: Hub,
+    contract: ObjectId,
+    assertions: Sequence[Assertion],
+    now: int,
+) -> Signed[Approval]:
+    """Approve a contract that names this party's present card.
+
+    1. the contract is well-formed and names this party under its present card, so that people who were removed cannot
+       agree through an earlier one;
+    2. as many of its people as the card demands say so with their passkeys;
+    3. nothing that takes part was withdrawn;
+    4. it is written into the own ledger, then signed and sent.
+
+    Raises Malformed or Refused; Unavailable from the hub, after which the call can be repeated.
+    """
+    record = Contract.decode(hub.get_object(contract).payload)
+    me = home.id_in(record)
+    if me not in {party.party for party in record.parties}:
+        raise Refused("contract.not-party", "expected a contract that names this party, got one that does not")
+    if me != PartyId(home.card.id):
+        raise Refused(
+            "contract.earlier-card",
+            "expected a contract that names this party's present card, got one with an earlier card",
+            hint="ask the drafter for a version with this party's present id",
+        )
+    verify_people(home.card.record, contract, assertions)
+    gone = {contract, *(entry.manifest for entry in record.data if entry.owner == me)} & ledger.withdrawn()
+    if gone:
+        raise Refused(
+            "approval.withdrawn",
+            "expected a contract and data that this party has not withdrawn, got one that is withdrawn",
+            hint="a withdrawal is for ever: a new version of the contract is needed",
+        )
+    ledger.approve(contract, now)
+    approval = Approval(contract=contract, party=me, assertions=tuple(assertions), approved_at=now)
+    envelope = seal(approval, home.keys.signer())
+    hub.put_object(home.card.envelope)
+    hub.put_object(envelope)
+    return open_signed(Approval, envelope, home.card)
+
+
+def withdrawal_of(home: PartyHome, contract: Contract, contract_id: ObjectId, *, reason: str, now: int) -> Withdrawal:
+    """The withdrawal that ``withdraw`` will carry out: people see it, and sign its id, before."""
+    return Withdrawal(party=home.id_in(contract), contract=contract_id, dataset=None, reason=reason, withdrawn_at=now)
+
+
+def withdraw(*, home: PartyHome, ledger: Ledger, hub: Hub, withdrawal: Withdrawal) -> Envelope:
+    """Take an approval back: from now on the own broker releases no key under the contract, then the others are told.
+
+    Stopping needs nobody's consent, so it works without passkeys and without a hub: the ledger is written before
+    the hub is asked. Raises Refused if no contract is named; Unavailable after the ledger was written.
+    """
+    if withdrawal.contract is None:
+        raise Refused("withdrawal.contract", "expected the withdrawal of a contract, got one of a data set")
+    ledger.withdraw(withdrawal.contract, withdrawal.withdrawn_at)
+    envelope = seal(withdrawal, home.keys.signer())
+    hub.put_object(envelope)
+    return envelope
+
+
+def receipt(
+    *,
+    home: PartyHome,
+    ledger: Ledger,
+    hub: Hub,
+    withdrawal: Withdrawal,
+    people: Sequence[Assertion] = (),
+    now: int,
+) -> Envelope:
+    """The signed receipt of a withdrawal. Raises Refused unless the own ledger knows the withdrawal."""
+    contract = withdrawal.contract
+    if contract is None or contract not in ledger.withdrawn():
+        raise Refused("receipt.not-withdrawn", "expected a contract that this party has withdrawn, got another")
+    asked = ledger.runs_of(contract)
+    granted = tuple(item for run in asked if (item := _granted(hub, ledger, home, run)) is not None)
+    record = WithdrawalReceipt(
+        party=withdrawal.party,
+        withdrawal=withdrawal.id,
+        contract=contract,
+        withdrawn_at=withdrawal.withdrawn_at,
+        people=tuple(people),
+        asked=len(asked),
+        granted=granted,
+        last_lease_until=max((item.lease_until for item in granted), default=None),
+        issued_at=now,
+    )
+    return seal(record, home.keys.signer())
+
+
+def _granted(hub: Hub, ledger: Ledger, home: PartyHome, run: str) -> ReceiptRun | None:
+    grants = [
+        open_signed(KeyGrant, answer.envelope, home.card).record
+        for answer in ledger.answers(run)
+        if answer.stage == "grant"
+    ]
+    if not grants:
+        return None
+    sessions = {grant.session for grant in grants}
+    return ReceiptRun(
+        run=parse_id(run),
+        lease_until=max(grant.lease_until for grant in grants),
+        results=tuple(_results(hub, run, sessions))[:16],
+    )
+
+
+def _results(hub: Hub, run: str, sessions: set[ObjectId]) -> list[ObjectId]:
+    """Results whose signature is that of a session which got this owner's key; anything else is noise."""
+    found: list[ObjectId] = []
+    for item in hub.feed(kinds=(SealedResult.KIND,), refs={"run": run}).items:
+        envelope = hub.get_object(item.id)
+        try:
+            claimed = SealedResult.decode(envelope.payload)
+            if claimed.session not in sessions:
+                continue
+            session = open_self_signed(Session, hub.get_object(claimed.session), lambda s: s.verifying_key)
+            dsse.verify(envelope, session.record.verifying_key)
+        except (Malformed, Refused):
+            continue
+        found.append(item.id)
+    return found
