@@ -56,7 +56,7 @@ class Deployment:
     brokers: dict[str, PartyHome] = field(default_factory=dict)
     """Owners by the name of their broker's process."""
     _enclave: bool = False
-    _honest: Finished | None = None
+    _finished: list[Finished] = field(default_factory=list)
 
     @property
     def agreement(self) -> Agreement:
@@ -94,13 +94,22 @@ class Deployment:
 
     @property
     def honest(self) -> Finished:
-        """The result of one honest run of ``counts``, made once."""
-        if self._honest is None:
+        """The result of one honest run of ``counts``, made once; its session is recorded for the attacks."""
+        if not self._finished:
             self.enclave(running=True)
-            self._honest = self.finish(self.ask())
-            page = self.client.feed(kinds=(Session.KIND,), refs={"run": self._honest.run})
+            self._finished.append(self.finish(self.ask()))
+            page = self.client.feed(kinds=(Session.KIND,), refs={"run": self._finished[0].run})
             self.scene.recorded = Session.decode(self.client.get_object(page.items[0].id).payload)
-        return self._honest
+        return self._finished[0]
+
+    @property
+    def second(self) -> Finished:
+        """The result of another honest run of the same analysis, made once."""
+        if len(self._finished) < 2:
+            assert self.honest.run
+            self.enclave(running=True)
+            self._finished.append(self.finish(self.ask()))
+        return self._finished[1]
 
     def decisions(self, owner: str, run: str) -> list[dict[str, Any]]:
         """What an owner's decision log says about a run. ``owner`` is the party's name."""
