@@ -78,7 +78,8 @@ def test_nothing_is_left_of_a_job(attack_range: Range) -> None:
     assert box.wait_ready(20) == ""
     processes = tree_of(box.process_id)
     box.close()
-    assert not [process for process in processes if Path(f"/proc/{process}").exists() and _runs(process)]
+    time.sleep(0.1)  # their memory is gone; the kernel may still be writing their obituaries
+    assert not [process for process in processes if _runs(process)]
     where = cgroup.find()
     assert where is None or not list(where.memory.glob(f"kakoi-job-{os.getpid()}-*"))
 

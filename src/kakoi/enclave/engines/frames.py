@@ -88,6 +88,8 @@ def read_part(descriptor: int, table: JobTable, names: Sequence[str]) -> Any:
         for name in names:
             declared = next(column for column in table.columns if column.name == name)
             columns.append(read.column(name).cast(types[declared.type]))
+    except (pa.ArrowMemoryError, MemoryError):
+        raise Stopped("engine.failed") from None
     except pa.ArrowException:
         raise Stopped("engine.part", table.name) from None
     return pa.table(dict(zip(names, columns, strict=True)))

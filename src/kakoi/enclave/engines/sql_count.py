@@ -9,7 +9,8 @@ its support is that of the smallest group that it tells apart:
     kind        argument                                 support
     all         any                                      those with a value; a quantile f: 2·min(f, 1-f) of them
     nonzero     summed                                   those who add something; if nobody does, the whole cell
-    categories  one of two constants, or count(x)        the smallest group that occurs, missing counting as a group
+    categories  one of two constants, or count(x), or    the smallest group that occurs, missing counting as a group
+                chosen by a condition (CASE, coalesce …)  (and zero, where it is summed)
 """
 
 from __future__ import annotations
@@ -91,22 +92,27 @@ class Counter:
         name = f"{quoted(alias)}.{quoted(column)}"
         return self._place(f"count(DISTINCT {name if condition is None else f'CASE WHEN {condition} THEN {name} END'})")
 
-    def support(self, aggregate: Aggregate) -> Support | None:
-        """The support of an aggregate; None if it is that of the whole cell."""
+    def supports(self, aggregate: Aggregate) -> list[Support]:
+        """What bounds the support of an aggregate besides the whole cell."""
         if not aggregate.arguments:
-            return None
+            return []
         first = aggregate.arguments[0]
         known = " AND ".join(f"({argument.sql} IS NOT NULL)" for argument in aggregate.arguments)
+        missing = f"(NOT ({known}))"
+        adds = aggregate.name in ("sum", "avg", "mean")
         if aggregate.name == "count" and not aggregate.distinct:
-            return self._categories([known, f"({first.sql} IS NULL)"])
-        if aggregate.name in ("sum", "avg", "mean"):
-            two = _two_values(first)
-            if two:
-                return self._categories([*two, f"({first.sql} IS NULL)"])
-            if aggregate.name == "sum":
-                return Support(kind="nonzero", groups=(self.where(f"({first.sql} <> 0)"),))
+            return [self._categories([known, missing])]
+        if adds and (two := _two_values(first)):
+            return [self._categories([*two, f"({first.sql} IS NULL)"])]
+        chosen = any(argument.conditional for argument in aggregate.arguments)
+        if aggregate.name == "sum":
+            some, none = f"({first.sql} <> 0)", f"({first.sql} = 0)"
+            if chosen:
+                return [self._categories([some, none, missing])]
+            return [Support(kind="nonzero", groups=(self.where(some),))]
         factor = 2 * min(aggregate.fraction, 1 - aggregate.fraction)
-        return Support(kind="all", groups=(self.where(known),), factor=factor)
+        found = [Support(kind="all", groups=(self.where(known),), factor=factor)]
+        return [*found, self._categories([known, missing])] if chosen else found
 
     def _categories(self, conditions: Sequence[str]) -> Support:
         return Support(kind="categories", groups=tuple(map(self.where, conditions)))

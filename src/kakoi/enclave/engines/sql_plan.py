@@ -222,8 +222,8 @@ class _Writer:
         if declared.role == "count":
             self._counts_people(piece, declared.name)
             return PlannedColumn(declared=declared)
-        supports = [self.counter.support(aggregate) for aggregate in piece.aggregates]
-        return PlannedColumn(declared=declared, supports=tuple(s for s in supports if s is not None))
+        supports = [support for aggregate in piece.aggregates for support in self.counter.supports(aggregate)]
+        return PlannedColumn(declared=declared, supports=tuple(supports))
 
     def _counts_people(self, piece: Piece, name: str) -> None:
         aggregate = piece.aggregates[0]

@@ -82,6 +82,8 @@ class Piece:
     constants: tuple[str | None, ...] | None = None
     """The constants that it can only be; None if others are possible."""
     boolean: bool = False
+    conditional: bool = False
+    """Which rows count, or how, is chosen by a condition inside it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,13 +134,14 @@ def _all(nodes: Any, scope: Scope, where: Where, depth: int) -> list[Piece]:
     return [read(node, scope, where, depth) for node in nodes]
 
 
-def _made(sql: str, tree: Node, parts: Sequence[Piece], *, boolean: bool = False) -> Piece:
+def _made(sql: str, tree: Node, parts: Sequence[Piece], *, boolean: bool = False, conditional: bool = False) -> Piece:
     return Piece(
         sql=sql,
         tree=tree,
         bare=any(part.bare for part in parts),
         aggregates=tuple(a for part in parts for a in part.aggregates),
         boolean=boolean,
+        conditional=conditional or boolean or any(part.conditional for part in parts),
     )
 
 
@@ -222,7 +225,7 @@ def _operator(node: Node, scope: Scope, where: Where, depth: int) -> Piece:
     if not least <= len(parts) <= most:
         raise Stopped("sql.not-allowed", str(node["type"]))
     tree = {"class": "OPERATOR", "type": node["type"], "children": [part.tree for part in parts]}
-    return _made(sql, tree, parts, boolean=node["type"] != "OPERATOR_COALESCE")
+    return _made(sql, tree, parts, boolean=node["type"] != "OPERATOR_COALESCE", conditional=True)
 
 
 def _between(node: Node, scope: Scope, where: Where, depth: int) -> Piece:
@@ -259,6 +262,7 @@ def _case(node: Node, scope: Scope, where: Where, depth: int) -> Piece:
         made,
         sql=f"({made.sql})",
         boolean=boolean,
+        conditional=True,
         constants=tuple(sorted(constants, key=str)) if known else None,
     )
 
@@ -307,7 +311,13 @@ def _function(node: Node, scope: Scope, where: Where, depth: int) -> Piece:
     if node["filter"] is not None or node["distinct"] or node["order_bys"]["orders"]:
         raise Stopped("sql.filter", name)
     parts = _all(arguments, scope, where, depth)
-    return _made(_call_text(name, node, parts), _call_tree(name, parts), parts, boolean=name.endswith(("~~", "~~*")))
+    return _made(
+        _call_text(name, node, parts),
+        _call_tree(name, parts),
+        parts,
+        boolean=name.endswith(("~~", "~~*")),
+        conditional=name in ("nullif", "greatest", "least", "sign"),
+    )
 
 
 def _call_text(name: str, node: Node, parts: Sequence[Piece]) -> str:

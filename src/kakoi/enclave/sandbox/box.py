@@ -312,15 +312,20 @@ class Box:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+            self._drain(5)
         self._release()
+
+    def _drain(self, seconds: float) -> None:
+        """Wait until nobody holds the other end of a pipe: a process lets go of its memory before its descriptors."""
+        deadline = time.monotonic() + seconds
+        while self._open and time.monotonic() < deadline:
+            self._pump(0.05, 0)
 
     def _release(self) -> None:
         if self._group is not None:
             self._group.remove()
             self._group = None
         if self._fds:
-            with contextlib.suppress(OSError, ValueError):
-                self._pump(0)
             for descriptor in self._fds:
                 os.close(descriptor)
             self._control.close()
