@@ -32,18 +32,22 @@ bench: $(VENV)/dev.stamp
 lock:
 	sh scripts/lock.sh
 
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-build-isolation
+
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or later is needed; hint: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || { echo "error: no venv module; hint: apt-get install python3-venv"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "error: no venv module; hint: apt-get install python3-venv"; rm -rf $(VENV); exit 1; }
 
 # dev.lock contains run.lock (a test compares them), so an environment for tests also runs the demo.
-$(VENV)/dev.stamp: requirements/dev.lock pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+$(VENV)/dev.stamp: requirements/dev.lock requirements/build.lock pyproject.toml | $(VENV)/bin/python
+	$(PIP) -r requirements/build.lock
+	$(PIP) -r requirements/dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
 	@touch $@ $(VENV)/run.stamp
 
-$(VENV)/run.stamp: requirements/run.lock pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/run.lock
+$(VENV)/run.stamp: requirements/run.lock requirements/build.lock pyproject.toml | $(VENV)/bin/python
+	$(PIP) -r requirements/build.lock
+	$(PIP) -r requirements/run.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
 	@touch $@
 

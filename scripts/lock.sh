@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../requirements"
 lock() { uv pip compile --quiet --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 "$@"; }
 lock dev.in -o dev.lock
 grep -v '^ ' dev.lock | sed 's/ *\\$//' > .constraints.txt
-for name in run enclave owner; do lock "$name.in" -c .constraints.txt -o "$name.lock"; done
+for name in build run enclave owner; do lock "$name.in" -c .constraints.txt -o "$name.lock"; done
 # The enclave carries its lock: it is part of what is measured.
 mv enclave.lock ../src/kakoi/enclave/enclave.lock
 rm -f .constraints.txt
