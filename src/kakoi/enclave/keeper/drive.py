@@ -174,10 +174,19 @@ class Drive:
             )
             if left <= 0:
                 raise Refused("session.lease-over", "expected the data within the lease of the keys; it took longer")
-            self._released = self._enclave.engine.compute(agreement, request, tables, seconds=left)
+            self._released = self._in_sandbox(agreement, request, tables, left)
         if time.monotonic() - started > instruction.lease_seconds:
             raise Refused("session.lease-over", "expected a result within the lease of the keys; it took longer")
         return OutputReleased()
+
+    def _in_sandbox(
+        self, agreement: Agreement, request: RunRequest, tables: Mapping[str, tuple[int, ...]], seconds: int
+    ) -> tuple[bytes, tuple[GateDecision, ...]]:
+        try:
+            return self._enclave.engine.compute(agreement, request, tables, seconds=seconds)
+        except Unavailable as error:
+            # A machine that cannot run the engine will not learn it in another attempt: the analyst is told, once.
+            raise Refused(error.code, error.message, hint=error.hint) from error
 
     def _publish(self, machine: EnclaveRun) -> None:
         if self._released is None or self._session is None:
