@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from kakoi.cli import contract, dataset, party, run, serve
+from kakoi.cli import attest, contract, dataset, party, run, serve
 from kakoi.cli.doctor import doctor
 from kakoi.cli.hub import app as hub_app
 from kakoi.cli.i18n import t
@@ -21,6 +21,7 @@ app.add_typer(party.app, name="party")
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(contract.analysis_app, name="analysis")
 app.add_typer(contract.app, name="contract")
+app.add_typer(attest.app, name="attest")
 app.add_typer(hub_app, name="hub")
 app.add_typer(serve.broker_app, name="broker")
 app.add_typer(serve.enclave_app, name="enclave")

@@ -38,12 +38,13 @@ class SystemClock:
 def show_error(error: KakoiError) -> None:
     """``error:`` and ``hint:`` on standard error, with the stable code."""
     message, hint = error_text(error)
-    err.print(f"[bold red]{t('ui.error')}[/] {_plain(message)} [dim]\\[{error.code}][/]", soft_wrap=True)
+    err.print(f"[bold red]{t('ui.error')}[/] {plain(message)} [dim]\\[{error.code}][/]", soft_wrap=True)
     if hint:
-        err.print(f"[bold]{t('ui.hint')}[/] {_plain(hint)}", soft_wrap=True)
+        err.print(f"[bold]{t('ui.hint')}[/] {plain(hint)}", soft_wrap=True)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """Text that the console prints as it stands, brackets included."""
     return text.replace("[", "\\[")
 
 
