@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 from kakoi.attest.appraise import appraise
 from kakoi.attest.azure.verifier import AzureSnpVerifier, AzureTdxVerifier
+from kakoi.attest.nitro.verifier import NitroVerifier
 from kakoi.attest.policy import AttestationPolicy, PlatformPolicy
 from kakoi.attest.report import Check, Collateral, Evidence, PlatformKind, Verdict, VerifiedEvidence
 from kakoi.attest.sgx.verify import SgxVerifier
@@ -35,6 +36,7 @@ HARDWARE: Final[Mapping[PlatformKind, Verifier]] = MappingProxyType(
         "snp": SnpVerifier(),
         "azure-snp": AzureSnpVerifier(),
         "azure-tdx": AzureTdxVerifier(TdxVerifier()),
+        "nitro": NitroVerifier(),
     }
 )
 """The verifiers of real hardware. Never holds ``software``: the broker's development mode adds that by itself."""

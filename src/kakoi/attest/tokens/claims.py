@@ -11,7 +11,6 @@ import binascii
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from kakoi.attest import jose
@@ -27,19 +26,31 @@ _NONCES: Final = (32, 48, 64)
 _WHAT: Final = "token claims"
 
 
-@dataclass(kw_only=True)
 class Said:
-    """What a token says. Filled while its claims are read; names may not repeat."""
+    """What a token says. Filled while its claims are read; names may not repeat. Debug until told otherwise."""
 
-    platform: PlatformKind
-    product: str
-    report_data: bytes = b""
-    debug: bool = True
-    status: str = "NotPublished"
-    advisories: tuple[str, ...] = ()
-    measurements: dict[str, str] = field(default_factory=dict)
-    components: dict[str, int] = field(default_factory=dict)
-    facts: dict[str, str] = field(default_factory=dict)
+    __slots__ = (
+        "advisories",
+        "components",
+        "debug",
+        "facts",
+        "measurements",
+        "platform",
+        "product",
+        "report_data",
+        "status",
+    )
+
+    def __init__(self, platform: PlatformKind, product: str) -> None:
+        self.platform: Final = platform
+        self.product: Final = product
+        self.report_data = b""
+        self.debug = True
+        self.status = "NotPublished"
+        self.advisories: tuple[str, ...] = ()
+        self.measurements: dict[str, str] = {}
+        self.components: dict[str, int] = {}
+        self.facts: dict[str, str] = {}
 
     def fact(self, name: str, value: object) -> None:
         """A flag, a whole number or a text; a text that is too long for a fact is shown by its hash."""
@@ -189,7 +200,7 @@ def azure(token: VerifiedToken) -> Said:
     hardware = jose.text(tee, "x-ms-attestation-type", _WHAT, most=32)
     if hardware not in _AZURE_HARDWARE:
         raise jose.bad(_WHAT, "SNP, TDX or SGX hardware", "another or none")
-    said = Said(platform=_AZURE_HARDWARE[hardware], product=hardware)
+    said = Said(_AZURE_HARDWARE[hardware], hardware)
     said.fact("attestation-type", kind)
     if hardware == "sevsnpvm":
         _snp(said, tee)
@@ -253,7 +264,7 @@ def google(token: VerifiedToken) -> Said:
     hardware = jose.text(claims, "hwmodel", _WHAT, most=32)
     if hardware not in _GOOGLE_HARDWARE:
         raise jose.bad(_WHAT, "a known hardware model", "another")
-    said = Said(platform=_GOOGLE_HARDWARE[hardware], product=hardware)
+    said = Said(_GOOGLE_HARDWARE[hardware], hardware)
     said.report_data = _eat_nonce(claims)
     said.debug = jose.text(claims, "dbgstat", _WHAT, most=64) != _NO_DEBUG
     modules = jose.member(claims, "submods", _WHAT)
@@ -304,7 +315,7 @@ def intel(token: VerifiedToken) -> Said:
                 raise jose.bad(_WHAT, "each claim once", "one of the hardware and of the token")
             kind = kind or str(inner.get("attester_type", nested.upper()))
             claims = {**claims, **inner}
-    said = Said(platform="tdx" if kind == "TDX" else "sgx", product=kind)
+    said = Said("tdx" if kind == "TDX" else "sgx", kind)
     if kind == "SGX":
         _sgx_ita(said, claims)
     elif kind == "TDX":
