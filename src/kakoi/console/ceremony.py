@@ -139,9 +139,21 @@ def read_assertion(text: str) -> Assertion:
 
 def challenge_of(assertion: Assertion) -> bytes:
     """The challenge that an unverified assertion claims: only good for looking up what was asked. Raises Malformed."""
+    return _challenge_in(assertion.client_data)
+
+
+def challenge_of_registration(text: str) -> bytes:
+    """The challenge that an unverified registration claims: only good for looking up what was asked. Raises Malformed."""
     try:
-        value = json.loads(assertion.client_data.decode("utf-8"))
-        return _bytes(value["challenge"])
+        data = _json(text)["response"]["clientDataJSON"]
+    except (KeyError, TypeError):
+        raise _unreadable() from None
+    return _challenge_in(_bytes(data))
+
+
+def _challenge_in(client_data: bytes) -> bytes:
+    try:
+        return _bytes(json.loads(client_data.decode("utf-8"))["challenge"])
     except (ValueError, KeyError, TypeError, RecursionError):
         raise _unreadable() from None
 

@@ -8,6 +8,7 @@ is left out here.
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ T = TypeVar("T")
 _MOST_BYTES: Final = 64 * 1024 * 1024
 _MOST_ITEMS: Final = 20_000
 _PAGE: Final = 1000
+_FRESH_SECONDS: Final = 0.5
+"""For this long a list is not asked for again: one page asks for many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +63,7 @@ class Library:
         self._lock = threading.Lock()
         self._objects: OrderedDict[str, Envelope] = OrderedDict()
         self._size = 0
-        self._lists: dict[tuple[str, ...], tuple[int, list[FeedItem]]] = {}
+        self._lists: dict[tuple[str, ...], tuple[float, int, list[FeedItem]]] = {}
         self._made: OrderedDict[tuple[str, str], object] = OrderedDict()
 
     # -- objects
@@ -86,8 +89,10 @@ class Library:
         """Everything of these kinds with these references, in order of arrival."""
         key = (*kinds, *(f"{name}={value}" for name, value in sorted(refs.items())))
         with self._lock:
-            after, known = self._lists.get(key, (0, []))
+            asked, after, known = self._lists.get(key, (0.0, 0, []))
         found = list(known)
+        if time.monotonic() - asked < _FRESH_SECONDS:
+            return found
         while len(found) < _MOST_ITEMS:
             page = self.hub.feed(after=after, kinds=kinds, refs=refs, limit=_PAGE)
             found += page.items
@@ -95,10 +100,15 @@ class Library:
             if len(page.items) < _PAGE:
                 break
         with self._lock:
-            self._lists[key] = (after, found)
+            self._lists[key] = (time.monotonic(), after, found)
             if len(self._lists) > 512:
                 self._lists.pop(next(iter(self._lists)))
         return list(found)
+
+    def look_again(self) -> None:
+        """Ask the hub for news next time, because something was just sent."""
+        with self._lock:
+            self._lists = {key: (0.0, after, found) for key, (_, after, found) in self._lists.items()}
 
     def _once(self, what: str, identity: str, make: Callable[[], T]) -> T:
         """A value that never changes once it could be made."""
@@ -144,18 +154,20 @@ class Library:
     def _whole(self, identity: ObjectId) -> Whole:
         envelope = self.envelope(identity)
         draft = Contract.decode(envelope.payload)
-        cards = {party.party: self.card(party.party) for party in draft.parties}
+        cards: dict[str, Signed[PartyCard]] = {party.party: self.card(party.party) for party in draft.parties}
         contract = open_signed(Contract, envelope, cards[draft.drafter]).record
-        manifests = {
+        manifests: dict[str, Signed[DatasetManifest]] = {
             entry.manifest: open_signed(DatasetManifest, self.envelope(entry.manifest), cards[entry.owner])
             for entry in contract.data
         }
-        analyses = {entry.analysis: self._analysis(entry.analysis, cards) for entry in contract.analyses}
+        analyses: dict[str, Signed[Analysis]] = {
+            entry.analysis: self._analysis(entry.analysis, cards) for entry in contract.analyses
+        }
         return Whole(
-            id=identity, contract=contract, envelope=envelope, cards=dict(cards), manifests=manifests, analyses=analyses
+            id=identity, contract=contract, envelope=envelope, cards=cards, manifests=manifests, analyses=analyses
         )
 
-    def _analysis(self, identity: str, cards: dict[PartyId, Signed[PartyCard]]) -> Signed[Analysis]:
+    def _analysis(self, identity: str, cards: dict[str, Signed[PartyCard]]) -> Signed[Analysis]:
         envelope = self.envelope(identity)
         author = Analysis.decode(envelope.payload).author
         if author not in cards:

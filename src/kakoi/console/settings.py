@@ -30,8 +30,6 @@ class Settings:
     """Attempts to sign in, to enrol or to use an invitation, in a minute, from one address."""
     body_bytes: int = 384 * 1024
     """Largest form: a source of 256 KiB with what surrounds it."""
-    webhook: str = ""
-    """Address that is told when something waits for somebody here, without saying what. Empty: nobody is."""
 
     def __post_init__(self) -> None:
         """Raise Misuse for an address that would not be safe or could not work."""

@@ -1,0 +1,107 @@
+"""Where a contract stands, and what waits for whom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from kakoi.console.assent import Progress
+from kakoi.console.library import Whole
+from kakoi.console.memory import Memory
+from kakoi.console.visit import Visit
+from kakoi.contract.model import Approval, Withdrawal
+
+Status = Literal["waiting", "in-force", "expired", "withdrawn", "replaced", "not-yet"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """A contract with what its parties said about it."""
+
+    whole: Whole
+    status: Status
+    approvals: dict[str, Approval]
+    withdrawals: tuple[Withdrawal, ...]
+    mine: str
+    """This party's id in the contract."""
+    present_card: bool
+    """Whether the contract names this party's present card: only then can it be approved."""
+    approved_here: bool
+    """Whether the own ledger says so; that, and not what the hub shows, is what the broker obeys."""
+    withdrawn_here: bool
+    progress: Progress
+    replaced_by: str
+
+    @property
+    def open(self) -> bool:
+        """Whether this party can still approve it."""
+        return (
+            self.present_card
+            and not self.approved_here
+            and not self.withdrawals
+            and not self.withdrawn_here
+            and self.status in ("waiting", "not-yet")
+        )
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Names of the parties that have not approved."""
+        return tuple(
+            self.whole.name(party.party) for party in self.whole.contract.parties if party.party not in self.approvals
+        )
+
+
+def standing(visit: Visit, whole: Whole, *, replaced_by: str = "") -> Standing:
+    """Where one contract stands."""
+    console = visit.console
+    memory = Memory(console.home)
+    mine = console.home.id_in(whole.contract)
+    approvals = console.library.approvals(whole)
+    withdrawals = tuple(console.library.withdrawals(whole))
+    gone = set(memory.withdrawn())
+    own = {whole.id, *(entry.manifest for entry in whole.contract.data if entry.owner == mine)}
+    return Standing(
+        whole=whole,
+        status=_status(whole, approvals, bool(withdrawals) or bool(gone & own), replaced_by, console.clock.now()),
+        approvals=approvals,
+        withdrawals=withdrawals,
+        mine=mine,
+        present_card=mine == console.home.ids[0] and mine in whole.cards,
+        approved_here=whole.id in memory.approved(),
+        withdrawn_here=bool(gone & own),
+        progress=console.assent.contract_progress(whole.id),
+        replaced_by=replaced_by,
+    )
+
+
+def _status(whole: Whole, approvals: dict[str, Approval], withdrawn: bool, replaced_by: str, now: int) -> Status:
+    if withdrawn:
+        return "withdrawn"
+    if now >= whole.contract.expires:
+        return "expired"
+    if replaced_by:
+        return "replaced"
+    if set(approvals) != {party.party for party in whole.contract.parties}:
+        return "waiting"
+    return "in-force" if now >= whole.contract.not_before else "not-yet"
+
+
+def all_standings(visit: Visit) -> list[Standing]:
+    """Every contract that names this party, newest first. One that was replaced by a version in force says so."""
+    wholes = visit.console.library.contracts()
+    plain = [standing(visit, whole) for whole in wholes]
+    newer = {
+        item.whole.contract.supersedes: item.whole.id
+        for item in plain
+        if item.whole.contract.supersedes and item.status == "in-force"
+    }
+    return [
+        standing(visit, item.whole, replaced_by=newer[item.whole.id]) if item.whole.id in newer else item
+        for item in plain
+    ]
+
+
+def waiting(visit: Visit) -> list[Standing]:
+    """Contracts that wait for the person who asks: open, and not yet signed by them."""
+    name = visit.who.member.name
+    return [item for item in all_standings(visit) if item.open and name not in item.progress.people]

@@ -1,0 +1,222 @@
+"""Home, parties, data sets, the analyst's desk, decisions, settings."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import Any, Literal
+
+from starlette.responses import Response
+
+from kakoi.console import runs
+from kakoi.console.contracts import all_standings, standing, waiting
+from kakoi.console.drafting import published
+from kakoi.console.memory import Memory
+from kakoi.console.visit import Visit
+from kakoi.contract.model import Analysis, DatasetManifest
+from kakoi.contract.sign import open_signed, seal
+from kakoi.core import encoding
+from kakoi.core.errors import Malformed, Refused
+from kakoi.core.records import from_value
+
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "parameters": {"minimum": None, "maximum": None, "choices": []},
+    "outputs": {"parameters": 0, "max_rows": 100},
+}
+
+
+def home_page(visit: Visit) -> Response:
+    """What waits for whoever asks, and what happened last."""
+    console = visit.console
+    mine = waiting(visit)
+    proposed = console.assent.proposed_card()
+    name = visit.who.member.name
+    card_waits = proposed is not None and name not in proposed[2].people and not proposed[2].complete
+    recent = [
+        runs.view(console.library, request.id)
+        for whole in console.library.contracts()[:5]
+        for request in console.library.runs(whole)[:5]
+    ]
+    recent.sort(key=lambda run: run.request.requested_at, reverse=True)
+    seen = {row[0] for row in console.store.rows("select run from seen")}
+    return visit.page(
+        "home.html",
+        waiting=mine,
+        proposed=proposed if card_waits else None,
+        recoveries=[item for item in console.people.waiting_recoveries() if name not in (item.by, item.person.name)],
+        new_results=[
+            run for run in recent if run.state == "done" and run.id not in seen and console.results.may_open(run.whole)
+        ],
+        recent=recent[:6],
+        decisions=Memory(console.home).decisions(limit=5),
+        in_force=[item for item in all_standings(visit) if item.status == "in-force"],
+        outdated=bool(console.people.for_card()) and console.people.for_card() != console.home.card.record.people,
+    )
+
+
+def parties_page(visit: Visit) -> Response:
+    """Everybody with whom this party has a contract, by what their own cards say."""
+    library = visit.console.library
+    found: dict[str, dict[str, Any]] = {}
+    for whole in library.contracts():
+        for identity, card in whole.cards.items():
+            roles = {r for p in whole.contract.parties if p.party == identity for r in p.roles}
+            known = found.setdefault(identity, {"card": card, "roles": set(), "contracts": []})
+            known["roles"] |= roles
+            known["contracts"].append(whole)
+    own = visit.console.home.card
+    found.setdefault(own.id, {"card": own, "roles": set(), "contracts": []})
+    ordered = sorted(found.values(), key=lambda entry: (entry["card"].id != own.id, entry["card"].record.name))
+    return visit.page("parties.html", parties=ordered, own=visit.console.home.ids)
+
+
+def data_page(visit: Visit) -> Response:
+    """This party's own data sets, then those of others in its contracts."""
+    console = visit.console
+    own = sorted(console.home.datasets().values(), key=lambda s: (-s.record.created, s.id))
+    present = [signed for signed in own if signed.record.owner == console.home.ids[0]]
+    others = {
+        identity: manifest
+        for whole in console.library.contracts()
+        for identity, manifest in whole.manifests.items()
+        if manifest.record.owner not in console.home.ids
+    }
+    return visit.page("data.html", own=present, others=list(others.values()), uses=_uses(visit))
+
+
+def _uses(visit: Visit) -> dict[str, list[Any]]:
+    """Contracts by data set (whatever its version)."""
+    found: dict[str, list[Any]] = {}
+    for whole in visit.console.library.contracts():
+        for manifest in whole.manifests.values():
+            found.setdefault(manifest.record.dataset, []).append(whole)
+    return found
+
+
+def dataset_page(visit: Visit) -> Response:
+    """One data set: its schema, and where it is used."""
+    console, identity = visit.console, visit.path("manifest")
+    signed = console.home.datasets().get(identity)
+    if signed is None:
+        envelope = console.library.envelope(identity)
+        owner = DatasetManifest.decode(envelope.payload).owner
+        signed = open_signed(DatasetManifest, envelope, console.library.card(owner))
+    manifest = signed.record
+    own = manifest.owner in console.home.ids
+    return visit.page(
+        "dataset.html",
+        id=signed.id,
+        manifest=manifest,
+        owner=console.library.name(manifest.owner) if not own else console.home.card.record.name,
+        own=own,
+        uses=_uses(visit).get(manifest.dataset, []),
+    )
+
+
+def decisions_page(visit: Visit) -> Response:
+    """The own decision log, its chain checked."""
+    memory = Memory(visit.console.home)
+    before = visit.request.query_params.get("before", "")
+    limit = int(before) if before.isascii() and before.isdigit() and len(before) < 16 else 2**62
+    found = memory.decisions(before=limit, limit=50)
+    return visit.page(
+        "decisions.html",
+        total=memory.check(),
+        decisions=found,
+        more=found[-1].seq if len(found) == 50 else 0,
+        events=visit.console.store.rows("select at, person, what, about from event order by seq desc limit 30"),
+    )
+
+
+def settings_page(visit: Visit) -> Response:
+    """How this console is run."""
+    return visit.page("settings.html", settings=visit.console.settings, home=visit.console.home)
+
+
+# The analyst's desk ---------------------------------------------------------------------------------------------------
+
+
+def analyst_page(visit: Visit) -> Response:
+    """Agreed analyses to run, and an editor for new ones with the schema at hand."""
+    return visit.page("analyst.html", **_desk(visit))
+
+
+def _desk(visit: Visit) -> dict[str, Any]:
+    library, home = visit.console.library, visit.console.home
+    standings = [
+        item
+        for item in (standing(visit, whole) for whole in library.contracts())
+        if item.status in ("in-force", "waiting", "not-yet") and set(home.ids) & set(item.whole.parties_with("analyst"))
+    ]
+    tables: dict[str, list[Any]] = {}
+    for item in standings:
+        for manifest in item.whole.manifests.values():
+            tables.setdefault(manifest.record.table, list(manifest.record.columns))
+    history = [
+        runs.view(library, request.id)
+        for item in standings
+        for request in library.runs(item.whole)[:10]
+        if request.record.party in home.ids
+    ]
+    history.sort(key=lambda run: run.request.requested_at, reverse=True)
+    return {
+        "standings": standings,
+        "tables": tables,
+        "history": history[:15],
+        "published": published(library, home),
+        "form": visit.form,
+    }
+
+
+def publish(visit: Visit) -> Response:
+    """Sign an analysis and publish it; a contract's next version can then name it."""
+    console = visit.console
+    analysis = _analysis(visit)
+    envelope = seal(analysis, console.home.keys.signer())
+    console.library.hub.put_object(console.home.card.envelope)
+    console.library.hub.put_object(envelope)
+    console.store.note(console.clock.now(), visit.who.member.name, "published", envelope.payload_id)
+    target = visit.form.get("contract", "")
+    if target and target in {whole.id for whole in console.library.contracts()}:
+        return visit.go_with(f"/contracts/{target}/amend", envelope.payload_id)
+    return visit.go("/analyst")
+
+
+def _analysis(visit: Visit) -> Analysis:
+    """The analysis of the form. Raises Malformed, naming what is wrong."""
+    engine: Literal["sql", "python"] = "python" if visit.form.get("engine") == "python" else "sql"
+    chosen = [part for part in visit.form.get("column", "").split("\n") if part]
+    reads: dict[str, list[str]] = {}
+    for part in chosen:
+        table, _, column = part.partition("/")
+        reads.setdefault(table, []).append(column)
+    if not reads:
+        raise Refused("console.no-columns", "expected at least one column that the analysis reads, got none")
+    declared = _declared(visit.field("declared", most=32_000))
+    value = {
+        "kind": Analysis.KIND,
+        "author": visit.console.home.ids[0],
+        "name": visit.field("name", most=64),
+        "title": visit.field("title", most=120),
+        "engine": engine,
+        "source": visit.field("source", most=256 * 1024) + "\n",
+        "reads": [{"table": table, "columns": columns} for table, columns in reads.items()],
+        **declared,
+    }
+    return from_value(Analysis, encoding.loads(encoding.dumps(value)), "analysis")
+
+
+def _declared(text: str) -> dict[str, Any]:
+    """Parameters and outputs, in TOML."""
+    try:
+        value = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise Malformed("draft.toml", f"expected TOML, got an error: {error}", hint="correct that line") from None
+    if not set(value) <= set(_DEFAULTS):
+        raise Malformed("draft.unknown", "expected only parameters and outputs, got another member")
+    made: dict[str, Any] = {}
+    for name, default in _DEFAULTS.items():
+        entries = value.get(name, [])
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise Malformed("draft.toml", f"expected {name} as a list of tables", hint=f"[[{name}]]")
+        made[name] = [{**default, **entry} for entry in entries]
+    return made

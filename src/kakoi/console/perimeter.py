@@ -1,0 +1,109 @@
+"""The console's outermost layer: which requests are let in, and what every answer carries. Pure ASGI.
+
+1. Host is the console's own name, so that no other site's name can be pointed at this machine (DNS rebinding);
+2. only GET, HEAD and POST; a POST comes from the console's own pages (Origin, Fetch Metadata), is a plain form and small;
+3. every answer forbids scripts, styles, frames and forms that are not the console's own, caching and sniffing.
+
+Source: OWASP Cross-Site Request Forgery Prevention; W3C Content Security Policy Level 3; W3C Fetch Metadata.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from kakoi.console.settings import LOOPBACK, Settings
+
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; font-src 'none'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'; object-src 'none'"
+)
+HEADERS: Final = {
+    "content-security-policy": POLICY,
+    "x-frame-options": "DENY",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "publickey-credentials-get=(self), publickey-credentials-create=(self), camera=(), "
+    "microphone=(), geolocation=()",
+    "cache-control": "no-store",
+}
+_FORM: Final = "application/x-www-form-urlencoded"
+BODY: Final = "kakoi.body"
+"""Key of the scope under which a request's body lies."""
+
+
+class Perimeter:
+    """ASGI middleware around the console's application."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app, self._settings = app, settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Judge the request, then pass it on with its body read."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        answer = self._judge(scope)
+        if answer is None and scope["method"] == "POST":
+            scope[BODY] = await self._body(receive)
+            if scope[BODY] is None:
+                answer = PlainTextResponse("expected a smaller form", 413)
+        guarded = self._guarded(send)
+        if answer is not None:
+            await answer(scope, receive, guarded)
+        else:
+            await self._app(scope, receive, guarded)
+
+    def _judge(self, scope: Scope) -> Response | None:
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        host = headers.get("host", "")
+        if host != self._settings.netloc:
+            name = host.rpartition(":")[0] or host
+            if scope["method"] == "GET" and name in LOOPBACK and not self._settings.tls:
+                # Passkeys need the name; the target is our own constant, never the request's.
+                return RedirectResponse(self._settings.origin + "/", 307)
+            return PlainTextResponse(f"expected the console's own address: {self._settings.origin}", 421)
+        if scope["method"] in ("GET", "HEAD"):
+            return None
+        if scope["method"] != "POST":
+            return PlainTextResponse("expected GET or POST", 405)
+        if (
+            headers.get("origin") != self._settings.origin
+            or headers.get("sec-fetch-site", "same-origin") != "same-origin"
+        ):
+            return PlainTextResponse("expected a request that the console's own pages made", 403)
+        if headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
+            return PlainTextResponse("expected a plain form", 415)
+        length = headers.get("content-length", "")
+        if not (length.isascii() and length.isdigit() and len(length) < 10):
+            return PlainTextResponse("expected the form's length", 411)
+        return None if int(length) <= self._settings.body_bytes else PlainTextResponse("expected a smaller form", 413)
+
+    async def _body(self, receive: Receive) -> bytes | None:
+        data: bytes = b""
+        while True:
+            message = await receive()
+            data += bytes(message.get("body", b""))
+            if len(data) > self._settings.body_bytes:
+                return None
+            if message["type"] != "http.request" or not message.get("more_body", False):
+                return data
+
+    def _guarded(self, send: Send) -> Send:
+        extra = dict(HEADERS)
+        if self._settings.tls:
+            extra["strict-transport-security"] = "max-age=31536000"
+
+        async def tell(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                given: list[Any] = list(message.get("headers", []))
+                names = {name.lower() for name, _ in given}
+                given += [(n.encode(), v.encode()) for n, v in extra.items() if n.encode() not in names]
+                message = {**message, "headers": given}
+            await send(message)
+
+        return tell
