@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Final, TypeVar
 
-from fastapi import APIRouter, Request
+from fastapi import FastAPI, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -46,17 +46,16 @@ class Api:
     def __init__(self, hub: Hub) -> None:
         self._hub, self._limits = hub, hub.settings.limits
 
-    def router(self) -> APIRouter:
-        """All addresses."""
-        router = APIRouter(prefix="/v1")
+    def add_to(self, app: FastAPI) -> None:
+        """Give the application all addresses. They read their requests themselves, strictly, so they are plain routes."""
         for method, path, endpoint in (
             ("GET", "/health", self.health),
             ("PUT", "/objects/{identity}", self.put_object),
             ("GET", "/objects/{identity}", self.get_object),
             ("GET", "/feed", self.feed),
             ("PUT", "/blobs/{identity}", self.put_blob),
+            ("HEAD", "/blobs/{identity}", self.head_blob),  # before GET, which would answer HEAD too
             ("GET", "/blobs/{identity}", self.get_blob),
-            ("HEAD", "/blobs/{identity}", self.head_blob),
             ("POST", "/claims", self.claim),
             ("POST", "/claims/{identity}", self.update_claim),
             ("GET", "/runs", self.list_runs),
@@ -66,8 +65,7 @@ class Api:
             ("GET", "/log/consistency", self.consistency),
             ("GET", "/log/entries", self.entries),
         ):
-            router.add_api_route(path, endpoint, methods=[method], response_model=None)
-        return router
+            app.add_route(f"/v1{path}", endpoint, methods=[method])
 
     async def health(self, request: Request) -> Response:
         """Does the database answer?"""

@@ -38,7 +38,7 @@ def app_of(hub: Hub, on_fatal: Callable[[Fatal], None]) -> FastAPI:
             await hub.close()
 
     app = FastAPI(title="Kakoi hub", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
-    app.include_router(Api(hub).router())
+    Api(hub).add_to(app)
     app.add_exception_handler(HTTPException, _framework_error)
     head_bytes = hub.settings.limits.head_bytes
     app.add_middleware(Perimeter, requests=hub.requests, head_bytes=head_bytes, on_fatal=on_fatal)

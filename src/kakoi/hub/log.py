@@ -57,7 +57,9 @@ def load_key(directory: Path, origin: str, *, fresh: bool) -> SecretLogKey:
     if path.exists():
         key = SecretLogKey.decode(read_secret(path, most=SecretLogKey.MAX_BYTES))
         if origin and origin != key.origin:
-            raise Misuse("log.origin-changed", f"expected the log's origin to stay {key.origin}, got another in the settings")
+            raise Misuse(
+                "log.origin-changed", f"expected the log's origin to stay {key.origin}, got another in the settings"
+            )
         return key
     if not fresh:
         raise Fatal(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hmac import compare_digest
+from typing import Final
 
 from sqlalchemy import Connection, Row, Select, exists, insert, select
 
@@ -22,6 +24,9 @@ from kakoi.hub.notify import ObjectNews, RunNews
 from kakoi.net.answers import FeedItem, FeedPage
 from kakoi.tlog.leaf import leaf_hash
 from kakoi.wire.messages import RunRequest, Session
+
+_REMEMBERED: Final = 4096
+"""Keys (about 3 KB each) that are kept in memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,25 +57,23 @@ class Objects:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._holders: OrderedDict[tuple[str, ...], Holder] = OrderedDict()
 
     async def put(self, object_id: ObjectId, body: bytes, token: str) -> tuple[FeedItem, bool]:
         """Store an object; its place in the feed, and whether it is new.
 
         1. the envelope is canonical and its payload has the id;
-        2. an object that is there already is not judged again;
-        3. kind, size and references are acceptable;
-        4. the signer is known (or introduces itself) and may sign this kind;
-        5. both signatures verify;
-        6. in one transaction: contract, run and claim fit; object, references, key, run and log entry are written.
+        2. kind, size and references are acceptable;
+        3. the signer is known (or introduces itself) and may sign this kind;
+        4. both signatures verify;
+        5. in one transaction: unless the object is there already, contract, run and claim fit, and object, references,
+           key, run and log entry are written.
 
         Raises Malformed or Refused.
         """
         envelope = Envelope.decode(body)
         if envelope.payload_id != object_id:
             raise Malformed("hub.object-id", "expected a payload with the id in the address, got another")
-        found = await self._database.read(lambda connection: _find(connection, object_id))
-        if found is not None:
-            return found, False
         what = describe(envelope)
         holder = await self._holder(envelope, what)
         dsse.verify(envelope, holder.key, payload_type=what.payload_type)
@@ -94,19 +97,29 @@ class Objects:
     async def _holder(self, envelope: Envelope, what: Described) -> Holder:
         if what.rule.signer == "itself":
             return _introduced(envelope.payload_id, what)
-        keyids = sorted(entry.keyid for entry in envelope.signatures)
-        holder = await self._database.read(lambda connection: _known(connection, keyids))
+        named = what.hex_member(what.rule.named_by) if what.rule.named_by else ""
+        holder = await self._look_up(tuple(sorted(entry.keyid for entry in envelope.signatures)), named)
         if (what.rule.signer == "session") != bool(holder.run):
             raise Refused(
                 "hub.signer", f"expected {what.rule.name} to be signed by a {what.rule.signer}'s key, got another"
             )
-        if what.rule.named_by and what.hex_member(what.rule.named_by) not in holder.objects:
+        if named and named not in holder.objects:
             raise Refused(
                 "hub.signer", f"expected {what.rule.name} to be signed by the party it names, got another signer"
             )
         if holder.run and what.hex_member("run") != holder.run:
             raise Refused("hub.signer", "expected a session to sign for its own run, got another run")
         return holder
+
+    async def _look_up(self, keyids: tuple[str, ...], named: str) -> Holder:
+        """Who holds these keys, from memory if possible: keys never change hands, they only gain cards."""
+        found = self._holders.get(keyids)
+        if found is None or (named and named not in found.objects):
+            found = await self._database.read(lambda connection: _known(connection, keyids))
+            self._holders[keyids] = found
+            if len(self._holders) > _REMEMBERED:
+                self._holders.popitem(last=False)
+        return found
 
 
 def _introduced(object_id: ObjectId, what: Described) -> Holder:
