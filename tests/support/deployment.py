@@ -136,7 +136,7 @@ def deployed(directory: Path, *, hospitals: int = 3, claim_seconds: int = CLAIM_
         client = stage.start_hub()
         for home, item in zip(cast.hospitals, files, strict=True):
             cast.seal_and_upload(client, home, item)
-        contract = cast.draft(client, log_key(directory / "hub"), layers.missing())
+        contract = cast.draft(client, log_key(directory / "hub"), layers.missing(), max_runs=100)
         cast.agreed = cast.publish(client, contract)
         scene = Scene(stage=stage, cast=cast, client=client, contract=contract, files=files)
         brokers = {item.path.parent.name: home for home, item in zip(cast.hospitals, files, strict=True)}

@@ -93,7 +93,7 @@ class Cast:
         write_private(self.collateral, platform.collateral(SystemClock().now()).encode())
         return measurement
 
-    def draft(self, client: HubClient, log: LogKey, weaknesses: tuple[str, ...]) -> Contract:
+    def draft(self, client: HubClient, log: LogKey, weaknesses: tuple[str, ...], *, max_runs: int = 10) -> Contract:
         """The contract that all parties will sign."""
         home = self.researcher
         client.put_object(home.card.envelope)
@@ -116,7 +116,7 @@ class Cast:
                 ContractData(manifest=newest_manifest(h), owner=PartyId(h.card.id), rules=DATASHIELD_RULES)
                 for h in self.hospitals
             ),
-            analyses=tuple(ContractAnalysis(analysis=self.analyses[name], max_runs=10) for name in ANALYSES),
+            analyses=tuple(ContractAnalysis(analysis=self.analyses[name], max_runs=max_runs) for name in ANALYSES),
             recipients=(PartyId(home.card.id),),
             platforms=software_policy(image.measure(self.image), SoftwarePlatform.load(self.platform)),
             accepted_weaknesses=weaknesses,

@@ -84,6 +84,8 @@ class Drive:
     def carry_out(self) -> None:
         """Everything until the run is closed. Raises Unavailable if the hub stays away: the claim then expires."""
         with self._renewing():
+            if self._is_settled():
+                return
             try:
                 machine = self._prepare()
             except (KakoiError, ValueError) as error:
@@ -93,6 +95,16 @@ class Drive:
                 self._hub.fail(self._claim)
                 return
             self._converse(machine)
+
+    def _is_settled(self) -> bool:
+        """Whether an earlier attempt gave its result and died before it could say that it was done: then this says so."""
+        if self._claim.attempt == 1:
+            return False
+        if not self._hub.feed(kinds=(SealedResult.KIND,), refs={"run": self._run_id}).items:
+            return False
+        self._enclave.tell(self._run_id, "has a result already")
+        self._hub.finish(self._claim)
+        return True
 
     def _prepare(self) -> EnclaveRun:
         envelope = self._hub.get_object(self._run_id)
@@ -105,7 +117,7 @@ class Drive:
         after, waited, state = 0, time.monotonic(), machine.state
         while machine.state not in ("done", "failed"):
             if self._lost.is_set():
-                raise Unavailable("run.given-away", "the hub gave the run to another enclave")
+                raise _given_away()
             if machine.state != state:
                 state, waited = machine.state, time.monotonic()
             if time.monotonic() - waited > OWNERS_SECONDS:
@@ -191,6 +203,7 @@ class Drive:
     def _publish(self, machine: EnclaveRun) -> None:
         if self._released is None or self._session is None:
             raise RuntimeError("nothing to publish")
+        self._still_ours()
         self._enclave.tell(self._run_id, "seals the result and signs the passport")
         published = publish(
             agreement=machine.agreement,
@@ -210,6 +223,13 @@ class Drive:
         self._hub.put_object(published.result)
         self._hub.finish(self._claim)
         self._enclave.tell(self._run_id, "is done")
+
+    def _still_ours(self) -> None:
+        """Raise Unavailable if the claim ended while the engine ran: another attempt gives the result, so that there is one."""
+        try:
+            self._hub.renew(self._claim)
+        except Refused:
+            raise _given_away() from None
 
     def _close_failed(self, machine: EnclaveRun, instruction: CloseFailed) -> None:
         error = instruction.error
@@ -265,6 +285,10 @@ def _needed(agreement: Agreement, request: RunRequest) -> list[str]:
     """Manifests of the tables that the analysis reads; other data sets stay sealed."""
     tables = {use.table for use in agreement.analyses[request.analysis].record.reads}
     return [identity for identity, manifest in agreement.manifests.items() if manifest.record.table in tables]
+
+
+def _given_away() -> Unavailable:
+    return Unavailable("run.given-away", "the hub gave the run to another enclave")
 
 
 def _silent_owners() -> Unavailable:
