@@ -13,11 +13,12 @@ from typing import Annotated, ClassVar, Final, Literal
 from kakoi.core.errors import Refused
 from kakoi.core.records import Digest, Limit, Name, Record, Seconds
 from kakoi.core.sealed import Sealed
+from kakoi.core.text import TEXT, TEXT_FORM, plain
 
 PlatformKind = Literal["software", "sgx", "tdx", "snp", "azure-snp", "azure-tdx", "nitro", "vtpm"]
 Hex = Annotated[str, Limit(most=512, pattern=r"(?:[0-9a-f]{2})*\Z")]
 NOTE: Final = 2000
-Note = Annotated[str, Limit(most=NOTE)]
+Note = Annotated[str, Limit(most=NOTE, pattern=TEXT, form=TEXT_FORM)]
 _KEPT: Final = 4096
 Outcome = Literal["passed", "failed", "skipped"]
 Mender = Literal["owner-policy", "platform-operator", "vendor", "enclave-author", "nobody"]
@@ -178,8 +179,8 @@ def refusal(code: str, check: str, expected: str, got: str, mender: Mender) -> R
 
 @lru_cache(maxsize=_KEPT)
 def check(name: str, outcome: Outcome, expected: str, got: str, mender: Mender) -> Check:
-    """A check. Texts beyond the record's limits are cut."""
-    return Check(name=name, outcome=outcome, expected=expected[:NOTE], got=got[:NOTE], mender=mender)
+    """A check. Texts beyond the record's limits are cut, and lose what could steer a terminal."""
+    return Check(name=name, outcome=outcome, expected=plain(expected)[:NOTE], got=plain(got)[:NOTE], mender=mender)
 
 
 @lru_cache(maxsize=_KEPT)

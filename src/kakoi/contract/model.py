@@ -21,8 +21,8 @@ from kakoi.core.crypto import (
     require_sealing_public,
 )
 from kakoi.core.errors import Malformed
-from kakoi.core.limits import LINE, LINE_FORM, TEXT, TEXT_FORM
 from kakoi.core.records import Decimal, Digest, Limit, Name, PartyRef, Prose, Record, Seconds, Slug, Title
+from kakoi.core.text import LINE, LINE_FORM, TEXT, TEXT_FORM
 from kakoi.dataset.format import DIGEST_BYTES, MAX_SEGMENTS, layout
 
 Role = Literal["owner", "analyst", "code-owner", "auditor"]

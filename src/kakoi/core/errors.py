@@ -8,7 +8,8 @@
     └── Fatal         exit 6   the state is not known: stop, and let a person look
 
 Every error has a stable ``code`` (dotted, lower case), a message that states what was expected and
-what came instead, and a hint with the next step. No message holds a secret, a cell of anybody's data or
+what came instead, and a hint with the next step. Foreign parts of a message (a name in a certificate, a hub's words) lose
+what could steer a terminal. No message holds a secret, a cell of anybody's data or
 a number computed from one. Nothing security-relevant returns bool: it raises one of these or returns
 what was verified.
 """
@@ -16,6 +17,8 @@ what was verified.
 from __future__ import annotations
 
 import re
+
+from kakoi.core.text import plain
 
 _CODE = re.compile(r"[a-z0-9]+(?:[.-][a-z0-9]+)*\Z")
 
@@ -28,10 +31,10 @@ class KakoiError(Exception):
     def __init__(self, code: str, message: str, *, hint: str = "") -> None:
         if not _CODE.match(code):
             raise ValueError(f"not an error code: {code!r}")
-        super().__init__(message)
         self.code = code
-        self.message = message
-        self.hint = hint
+        self.message = plain(message)
+        self.hint = plain(hint)
+        super().__init__(self.message)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Errors cross process borders (the engine's, a test runner's) whole."""

@@ -312,8 +312,9 @@ class _Union(_Shape):
 def _mark_of(item: Any) -> str:
     if isinstance(item, Record):
         return item.KIND
-    if type(item) is dict:
-        return str(item.get("kind"))
+    if isinstance(item, dict):
+        kind = item.get("kind")
+        return kind if isinstance(kind, str) else "object"
     name = type(item).__name__
     return {"tuple": "list", "bytes": "str"}.get(name, name)
 

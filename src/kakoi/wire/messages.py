@@ -10,11 +10,12 @@ from kakoi.contract.approve import ContractBundle
 from kakoi.core.crypto import ED25519_PUBLIC, MLDSA65_PUBLIC, SEALING_PUBLIC, VerifyingKey, session_binding
 from kakoi.core.dsse import Envelope
 from kakoi.core.encoding import framed
-from kakoi.core.records import Digest, Limit, Name, PartyRef, Record, Seconds
+from kakoi.core.records import Digest, Limit, Name, PartyRef, Record, Seconds, Slug
+from kakoi.core.text import TEXT, TEXT_FORM
 
 Attempt = Annotated[int, Limit(least=1, most=5)]
 Nonce = Annotated[bytes, Limit(least=32, most=32)]
-Note = Annotated[str, Limit(most=2000)]
+Note = Annotated[str, Limit(most=2000, pattern=TEXT, form=TEXT_FORM)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +67,7 @@ class Denial(Record):
     attempt: Attempt
     contract: Digest
     owner: PartyRef
-    code: Annotated[str, Limit(least=1, most=80)]
+    code: Slug
     message: Note
     hint: Note
     checks: Annotated[tuple[Check, ...], Limit(most=512)]
@@ -184,7 +185,7 @@ class RunFailure(Record):
     attempt: Attempt
     contract: Digest
     session: Digest
-    code: Annotated[str, Limit(least=1, most=80)]
+    code: Slug
     message: Note
     hint: Note
 

@@ -8,7 +8,9 @@ import unicodedata
 
 import pytest
 
-from kakoi.core.limits import LINE, TEXT, Decimal, Limit, Name, Slug, Title
+from kakoi.core.errors import Refused
+from kakoi.core.limits import Decimal, Limit, Name, Slug, Title
+from kakoi.core.text import LINE, TEXT, plain
 
 BLANKS_OF_A_TITLE = {" ", "\u3000"}
 
@@ -151,3 +153,17 @@ def test_odd_slugs_are_refused(text: str) -> None:
 @pytest.mark.parametrize("text", ["sandbox.landlock", "no-hardware", "a", "9"])
 def test_slugs(text: str) -> None:
     assert accepts(Slug, text)
+
+
+@pytest.mark.parametrize("char", [*NAMED.values(), "\x1b", "\x07", "\r", "\x00"])
+def test_messages_lose_what_could_steer_a_terminal(char: str) -> None:
+    assert plain(f"a{char}b") == "a?b"
+    error = Refused("a.b", f"expected x, got {char}[2J", hint=f"{char}[31m")
+    assert str(error) == "expected x, got ?[2J [a.b]"
+    assert error.hint == "?[31m"
+
+
+def test_plain_text_stays_as_it_is() -> None:
+    for text in ("", "SELECT 1\n\tFROM t", "東京 – “é”", "[bold]"):
+        assert plain(text) == text
+        assert re.fullmatch(TEXT, text)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from kakoi.contract.model import SITE, Column
-from kakoi.core.limits import LINE
+from kakoi.core.text import LINE
 from kakoi.sdk.ingest.schema import FileOptions, Schema, SourceColumn
 
 TOP: Final = ""
