@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import errno
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -177,6 +178,8 @@ def test_one_bad_cell_in_the_last_row_seals_nothing_and_counts_everything(tmp_pa
     assert "day: 2 of 110002 cells are not of type date, first in row 60002" in caught.value.message
     assert caught.value.message.endswith("and 1 more")
     assert "maybe" not in str(caught.value)
+    again = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - our own bytes
+    assert (again.report, again.code, str(again)) == (caught.value.report, caught.value.code, str(caught.value))
 
 
 def test_validation_alone_finds_the_same_and_touches_nothing(tmp_path: Path) -> None:

@@ -184,16 +184,60 @@ def test_xpt_values_labels_and_dates(tmp_path: Path) -> None:
         assert getattr(source, "labels", {})["BIRTH"] == "Birth date"
 
 
-def test_xpt_in_several_portions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kakoi.sdk.ingest.xpt_source.PORTION_BYTES", 1)
+@pytest.mark.parametrize("version", [5, 8])
+def test_xpt_in_several_portions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int) -> None:
+    monkeypatch.setattr("kakoi.sdk.ingest.xpt_source.PORTION_BYTES", 700)
     rows = 350
-    frame = pd.DataFrame({"A": [float(i) for i in range(rows)]})
-    declared = schema('a = { header = "A", type = "integer" }')
-    assert texts(xpt(tmp_path, frame), declared)["a"] == [str(i) for i in range(rows)]
+    frame = pd.DataFrame({"A": [float(i) for i in range(rows)], "B": [f"x{i}" for i in range(rows)]})
+    declared = schema('a = { header = "A", type = "integer" }', 'b = { header = "B", type = "string" }')
+    path = xpt(tmp_path, frame, file_format_version=version)
+    assert texts(path, declared) == {"a": [str(i) for i in range(rows)], "b": [f"x{i}" for i in range(rows)]}
     seen: list[tuple[int, int]] = []
-    assert validate(tmp_path / "f.xpt", declared, progress=lambda *at: seen.append(at)).rows == rows
-    assert len(seen) == 4
-    assert all(0 < done <= total for done, total in seen)
+    assert validate(path, declared, progress=lambda *at: seen.append(at)).rows == rows
+    assert len(seen) > 4
+    assert seen[-1] == (path.stat().st_size, path.stat().st_size)
+
+
+@pytest.mark.parametrize("version", [5, 8])
+@pytest.mark.parametrize("portion", [1, 3, 26, 29, 40, 1000])
+def test_xpt_blank_records_are_rows_unless_they_end_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, portion: int, version: int
+) -> None:
+    """Records of one byte, so that the blanks that fill the last card look like 51 more of them."""
+    monkeypatch.setattr("kakoi.sdk.ingest.xpt_source.PORTION_BYTES", portion)
+    cells = ["a", *[""] * 25, "b", "", "c", *([""] if version == 8 else [])]
+    path = xpt(tmp_path, pd.DataFrame({"A": cells}), file_format_version=version)
+    declared = schema('a = { header = "A", type = "string" }')
+    whole, _ = pyreadstat.read_xport(str(path))
+    assert texts(path, declared)["a"] == cells == list(whole["A"])
+
+
+def test_xpt_with_several_tables(tmp_path: Path) -> None:
+    one = xpt(tmp_path, pd.DataFrame({"A": [1.0]}), file_format_version=5).read_bytes()
+    (tmp_path / "two.xpt").write_bytes(one + one[240:])
+    with pytest.raises(Malformed) as caught:
+        validate(tmp_path / "two.xpt", schema('a = { header = "A", type = "integer" }'))
+    assert caught.value.code == "xpt.members"
+
+
+def test_xpt_of_version_8_with_fewer_records_than_it_says(tmp_path: Path) -> None:
+    whole = xpt(tmp_path, pd.DataFrame({"A": [float(i) for i in range(300)]}), file_format_version=8).read_bytes()
+    (tmp_path / "cut.xpt").write_bytes(whole[: len(whole) - 160])
+    with pytest.raises(Malformed) as caught:
+        validate(tmp_path / "cut.xpt", schema('a = { header = "A", type = "integer" }'))
+    assert caught.value.code == "xpt.broken"
+
+
+def test_xpt_cut_in_a_record(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"A": [float(i) for i in range(300)], "B": ["x" * 90] * 300})
+    whole = xpt(tmp_path, frame, file_format_version=5).read_bytes()
+    (tmp_path / "cut.xpt").write_bytes(whole[: len(whole) - 163])
+    with pytest.raises(Malformed) as caught:
+        validate(
+            tmp_path / "cut.xpt",
+            schema('a = { header = "A", type = "integer" }', 'b = { header = "B", type = "string" }'),
+        )
+    assert caught.value.code == "xpt.broken"
 
 
 def test_xpt_that_does_not_fit(tmp_path: Path) -> None:

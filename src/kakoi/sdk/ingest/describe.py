@@ -6,6 +6,7 @@ proposed only where every value occurs often enough to say nothing about anybody
 
 from __future__ import annotations
 
+import csv
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -64,7 +65,8 @@ def describe(path: Path, *, options: FileOptions | None = None, progress: Progre
     Raises what opening the file raises; Malformed ``ingest.no-rows`` for an empty table.
     """
     given, remarks = (options, []) if options else _file_options(path)
-    with open_source(path, _provisional({}, given)) as source:
+    bare = {f"c{i}": f"c{i}" for i in range(1, _width(path, given) + 1)}
+    with open_source(path, _provisional(bare, given)) as source:
         names = column_names(source.headers)
         schema = _provisional(names, given, _kinds(source))
         profiles = {c.column.name: _Profile(c) for c in schema.columns}
@@ -142,6 +144,14 @@ def _file_options(path: Path) -> tuple[FileOptions, list[str]]:
         options = replace(options, delimiter=delimiter)
         remarks.append(f"check: columns seem to be separated by {delimiter!r}")
     return options, remarks
+
+
+def _width(path: Path, options: FileOptions) -> int:
+    """How many columns a file without a header has, by its first line; 0 where the header tells."""
+    if options.has_header or not path.is_file():
+        return 0
+    with path.open(encoding=options.encoding, errors="replace", newline="") as file:
+        return len(next(csv.reader([file.readline(1024 * 1024)], delimiter=options.delimiter), []))
 
 
 class _Profile:

@@ -23,7 +23,7 @@ class ParquetSource:
     def __init__(self, path: Path) -> None:
         self._name = path.name
         try:
-            self._file = pq.ParquetFile(path)
+            self._file = pq.ParquetFile(path, pre_buffer=False, buffer_size=1024 * 1024)
         except (pa.ArrowException, OSError):
             raise self._broken() from None
         self._schema = self._file.schema_arrow

@@ -102,6 +102,10 @@ class InvalidCells(Refused):
         super().__init__(said.code, said.message, hint=said.hint)
         self.report = report
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Errors cross process borders whole; this one with its report."""
+        return InvalidCells, (self.report,)
+
 
 def _refusal(report: Report) -> Refused:
     failed = report.failed
