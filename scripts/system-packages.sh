@@ -4,6 +4,10 @@
 set -eu
 need=""
 command -v bwrap >/dev/null 2>&1 || need="$need bubblewrap"
+if [ "${1:-}" = test ]; then
+  # A real TPM to test against.
+  command -v swtpm >/dev/null 2>&1 || need="$need swtpm"
+fi
 [ -z "$need" ] && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
   echo "installing Debian packages:$need"

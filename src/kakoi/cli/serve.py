@@ -156,9 +156,10 @@ def software_policy(measurement: bytes, platform: SoftwarePlatform) -> Attestati
 @enclave_app.command("serve", help=t("help.enclave-serve"))
 def enclave_serve(
     image: Annotated[Path, typer.Option("--image", help=t("help.image"))],
-    directory: PlatformDirectory,
     hub: HubUrl,
     token_file: Annotated[Path, typer.Option("--token-file", help=t("help.token-file"))],
+    platform: Annotated[str, typer.Option("--platform", help=t("help.enclave-platform"))] = "software",
+    directory: Annotated[Path | None, typer.Option("--platform-directory", help=t("help.platform-directory"))] = None,
     name: Annotated[str, typer.Option("--name", help=t("help.enclave-name"))] = "enclave",
     claim_seconds: Annotated[
         int, typer.Option("--claim-seconds", min=2, max=3600, help=t("help.claim-seconds"))
@@ -168,7 +169,9 @@ def enclave_serve(
     with errors_as_exit_codes():
         if not (image / images.LOCK).exists():
             raise Misuse("image.missing", f"expected an image in {image}, found none", hint="kakoi enclave build")
-        options = ["--hub", hub, "--platform", "software", "--platform-directory", str(directory.resolve())]
+        options = ["--hub", hub, "--platform", platform]
+        if directory is not None:
+            options += ["--platform-directory", str(directory.resolve())]
         options += ["--token-file", str(token_file.resolve()), "--name", name]
         options += ["--claim-seconds", str(claim_seconds)]
         command = [sys.executable, "-I", "-B", "-c", _RUN, str(image.resolve()), *options]

@@ -15,6 +15,7 @@ from typing import Final
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TransferSpeedColumn
 
 from kakoi.cli.i18n import error_text, t
@@ -45,7 +46,7 @@ def show_error(error: KakoiError) -> None:
 
 def plain(text: str) -> str:
     """Text that the console prints as it stands, brackets included."""
-    return text.replace("[", "\\[")
+    return escape(text)
 
 
 @contextmanager

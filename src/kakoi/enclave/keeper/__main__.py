@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import Final
 
 import kakoi
-from kakoi.attest.report import Evidence
 from kakoi.core.errors import KakoiError, Misuse, Unavailable
 from kakoi.enclave import image
 from kakoi.enclave.keeper.compute import SandboxedEngine
 from kakoi.enclave.keeper.drive import CLAIM_SECONDS, Drive, Enclave
 from kakoi.enclave.keeper.hardening import harden
-from kakoi.enclave.keeper.session import Producer
-from kakoi.evidence.software import SoftwarePlatform
+from kakoi.enclave.keeper.producers import NAMES, producer
 from kakoi.net.client import HubClient
 
 IMAGE: Final = Path(kakoi.__file__).parent.parent
@@ -29,8 +27,8 @@ def main(arguments: list[str]) -> int:
     """Serve until interrupted; returns the exit code."""
     parser = argparse.ArgumentParser(prog="kakoi-enclave")
     parser.add_argument("--hub", required=True)
-    parser.add_argument("--platform", choices=["software"], required=True)
-    parser.add_argument("--platform-directory", type=Path, required=True)
+    parser.add_argument("--platform", choices=NAMES, required=True)
+    parser.add_argument("--platform-directory", type=Path)
     parser.add_argument("--token-file", type=Path, required=True)
     parser.add_argument("--name", default="enclave")
     parser.add_argument("--claim-seconds", type=int, default=CLAIM_SECONDS)
@@ -45,17 +43,6 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-class SoftwareProducer:
-    """The software platform plays the hardware: it measures the image this program runs from, and signs that."""
-
-    def __init__(self, platform: SoftwarePlatform, measurement: bytes) -> None:
-        self._platform, self._measurement = platform, measurement
-
-    def evidence(self, report_data: bytes) -> Evidence:
-        """A quote over these 64 bytes."""
-        return self._platform.quote(report_data, self._measurement)
-
-
 def _serve(options: argparse.Namespace) -> None:
     if not (IMAGE / image.LOCK).exists():
         raise Misuse(
@@ -63,10 +50,9 @@ def _serve(options: argparse.Namespace) -> None:
         )
     missing = harden()
     engine = SandboxedEngine()
-    producer: Producer = SoftwareProducer(SoftwarePlatform.load(options.platform_directory), image.measure(IMAGE))
     enclave = Enclave(
         hub=HubClient(options.hub),
-        producer=producer,
+        producer=producer(options.platform, software=options.platform_directory, measurement=image.measure(IMAGE)),
         engine=engine,
         missing_layers=tuple(sorted({*missing, *engine.missing_layers})),
         tell=_say,
