@@ -49,6 +49,12 @@ def plain(text: str) -> str:
     return escape(text)
 
 
+def show_made(identity: str, sentence: str) -> None:
+    """What was made, for people on standard error; its id alone on standard output, so that scripts can keep it."""
+    err.print(sentence)
+    out.print(identity, soft_wrap=True)
+
+
 @contextmanager
 def errors_as_exit_codes() -> Iterator[None]:
     """Turn our errors into an exit code; let everything else show its traceback, because it is a bug."""
