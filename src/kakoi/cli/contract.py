@@ -12,7 +12,7 @@ from rich.table import Table
 from kakoi.broker.ledger import Ledger
 from kakoi.cli.i18n import t
 from kakoi.cli.party import KeyFile
-from kakoi.cli.ui import SystemClock, errors_as_exit_codes, open_party, out, words
+from kakoi.cli.ui import SystemClock, errors_as_exit_codes, open_party, out, plain, show_made, words
 from kakoi.contract.approve import Agreement, agree, in_force
 from kakoi.contract.model import Analysis, Approval, Contract, DatasetManifest, LogKey, Withdrawal
 from kakoi.contract.sign import open_card, open_signed, seal
@@ -45,7 +45,7 @@ def publish_analysis(
         client = HubClient(hub)
         client.put_object(home.card.envelope)
         client.put_object(envelope)
-        out.print(t("analysis.published", id=envelope.payload_id))
+        show_made(envelope.payload_id, t("analysis.published"))
 
 
 @app.command("draft", help=t("help.contract-draft"))
@@ -73,7 +73,7 @@ def draft(
         envelope = seal(contract, home.keys.signer())
         client.put_object(home.card.envelope)
         client.put_object(envelope)
-        out.print(t("contract.drafted", id=envelope.payload_id, words=words(envelope.payload_id)))
+        show_made(envelope.payload_id, t("contract.drafted", words=words(envelope.payload_id)))
 
 
 @app.command("show", help=t("help.contract-show"))
@@ -157,8 +157,8 @@ def describe(client: HubClient, contract_id: ObjectId) -> None:
     contract = Contract.decode(envelope.payload)
     cards = {p.party: open_card(client.get_object(parse_id(p.party))) for p in contract.parties}
     open_signed(Contract, envelope, cards[contract.drafter])
-    out.print(f"[bold]{contract.title}[/]  v{contract.version}")
-    out.print(contract.purpose)
+    out.print(f"[bold]{plain(contract.title)}[/]  v{contract.version}")
+    out.print(plain(contract.purpose))
     out.print(t("contract.id", id=contract_id, words=words(contract_id)))
     table = Table(title=t("contract.data"), title_justify="left")
     for heading in ("contract.owner", "contract.table", "contract.columns", "contract.rules"):
@@ -167,7 +167,7 @@ def describe(client: HubClient, contract_id: ObjectId) -> None:
         manifest = open_signed(DatasetManifest, client.get_object(parse_id(entry.manifest)), cards[entry.owner]).record
         rules = entry.rules
         table.add_row(
-            cards[entry.owner].record.name,
+            plain(cards[entry.owner].record.name),
             manifest.table,
             ", ".join(column.name for column in manifest.columns),
             t(

@@ -14,7 +14,7 @@ from rich.table import Table
 from kakoi.cli.contract import HubUrl, Party
 from kakoi.cli.i18n import t
 from kakoi.cli.party import KeyFile
-from kakoi.cli.ui import SystemClock, byte_progress, err, errors_as_exit_codes, open_party, out
+from kakoi.cli.ui import SystemClock, byte_progress, err, errors_as_exit_codes, open_party, out, plain, show_made
 from kakoi.contract.model import DatasetManifest
 from kakoi.contract.sign import Signed
 from kakoi.core.dsse import Envelope
@@ -23,8 +23,6 @@ from kakoi.core.ids import BlobId, PartyId
 from kakoi.net.client import HubClient
 from kakoi.party.files import disk_error, read_limited
 from kakoi.party.home import PartyHome
-from kakoi.sdk.ingest.schema import load_schema
-from kakoi.sdk.ingest.seal import no_progress, seal_dataset
 
 app = typer.Typer(no_args_is_help=True, help=t("help.dataset"))
 
@@ -42,13 +40,17 @@ def seal(
     with errors_as_exit_codes():
         home = open_party(party, key_file)
         envelope = seal_file(home, file, schema, publish_rows=publish_rows, replaces=replaces)
-        out.print(t("dataset.sealed", id=envelope.payload_id))
+        show_made(envelope.payload_id, t("dataset.sealed"))
 
 
 def seal_file(
     home: PartyHome, file: Path, schema: Path, *, publish_rows: bool = False, replaces: str = "", quiet: bool = False
 ) -> Envelope:
     """Seal one file into the party's directory; ``replaces`` is the manifest of the version before."""
+    # Imported here, because the libraries that read hospitals' files take long to load and few commands need them.
+    from kakoi.sdk.ingest.schema import load_schema
+    from kakoi.sdk.ingest.seal import no_progress, seal_dataset
+
     dataset, version = _identity(home, replaces)
     data_key = secrets.token_bytes(32)
     directory = home.dataset_directory(dataset, version)
@@ -94,13 +96,14 @@ def inspect(file: Annotated[Path, typer.Argument(help=t("help.manifest-file"))])
         path = file / "manifest.dsse" if file.is_dir() else file
         envelope = Envelope.decode(read_limited(path, limit=Envelope.MAX_BYTES))
         manifest = DatasetManifest.decode(envelope.payload)
-        out.print(f"[bold]{manifest.title}[/]  {manifest.table} v{manifest.version}\n{envelope.payload_id}")
+        out.print(f"[bold]{plain(manifest.title)}[/]  {manifest.table} v{manifest.version}\n{envelope.payload_id}")
         table = Table()
         for heading in ("dataset.column", "dataset.type", "dataset.unit", "dataset.codes", "dataset.missing"):
             table.add_column(t(heading))
         for column in manifest.columns:
             codes = ", ".join(f"{code.value}={code.label}" for code in column.codes)
-            table.add_row(column.name, column.type, column.unit, codes, ", ".join(repr(m) for m in column.missing))
+            missing = ", ".join(repr(text) for text in column.missing)
+            table.add_row(column.name, column.type, plain(column.unit), plain(codes), plain(missing))
         out.print(table)
         rows = t("dataset.rows-secret") if manifest.rows is None else str(manifest.rows)
         size = sum(item.size for item in manifest.files)

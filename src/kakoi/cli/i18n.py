@@ -9,6 +9,8 @@ import os
 from collections.abc import Mapping
 from typing import Final
 
+from rich.markup import escape
+
 from kakoi.core.errors import KakoiError
 from kakoi.say import catalogue as catalogues
 from kakoi.say.catalogue import SHARED, Language
@@ -31,8 +33,12 @@ def catalogue(name: str) -> Mapping[str, str]:
 
 
 def t(key: str, **parameters: object) -> str:
-    """The sentence for ``key`` in the user's language. An unknown key is a mistake of ours: KeyError."""
-    return catalogue(language())[key].format(**parameters)
+    """The sentence for ``key`` in the user's language, as console markup. An unknown key is a mistake of ours: KeyError.
+
+    Parameters are somebody else's text: whatever stands in them is shown and never obeyed.
+    """
+    shown = {name: value if isinstance(value, int) else escape(str(value)) for name, value in parameters.items()}
+    return catalogue(language())[key].format(**shown)
 
 
 def error_text(error: KakoiError) -> tuple[str, str]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from typing import NoReturn
+
 import typer
 
 from kakoi.cli import attest, contract, dataset, party, run, serve
 from kakoi.cli.doctor import doctor
 from kakoi.cli.hub import app as hub_app
 from kakoi.cli.i18n import t
+from kakoi.cli.ui import show_error
+from kakoi.core.errors import Misuse
 
 app = typer.Typer(
     name="kakoi",
@@ -47,6 +52,21 @@ def demo(
         tell_story(Path(out_directory), keep_open=keep_open)
 
 
-def main() -> None:
-    """Entry point."""
-    app()
+def main() -> NoReturn:
+    """Entry point. What is wrong with the command line itself is told like every other mistake of the caller."""
+    try:
+        code = app(standalone_mode=False)
+    except typer.TyperException as error:
+        code = _usage(error)
+    except typer.Abort:
+        code = 130
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage(error: typer.TyperException) -> int:
+    message = error.format_message().strip().rstrip(".")
+    context = getattr(error, "ctx", None)
+    if message:  # a group without a command has shown its help instead
+        path = context.command_path if context is not None else "kakoi"
+        show_error(Misuse("cli.usage", message[:1].lower() + message[1:], hint=f"{path} --help"))
+    return Misuse.exit_code

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kakoi.cli.i18n import t
-from kakoi.cli.ui import SystemClock, errors_as_exit_codes, out, unlock, words
+from kakoi.cli.ui import SystemClock, err, errors_as_exit_codes, out, plain, show_made, unlock, words
 from kakoi.contract.sign import open_card
 from kakoi.core.dsse import Envelope
 from kakoi.party.files import read_limited
@@ -29,10 +29,10 @@ def new(
     with errors_as_exit_codes():
         if key_file is not None and not key_file.exists():
             new_key_file(key_file)
-            out.print(t("party.key-file", path=key_file))
+            err.print(t("party.key-file", path=key_file))
         home = PartyHome.create(directory, name=name, unlock=unlock(key_file), created=SystemClock().now())
-        out.print(t("party.created", name=name, id=home.id))
-        out.print(t("party.compare", words=words(home.id)))
+        err.print(t("party.compare", words=words(home.id)))
+        show_made(home.id, t("party.created", name=name))
 
 
 @app.command("show", help=t("help.party-show"))
@@ -41,4 +41,4 @@ def show(directory: Annotated[Path, typer.Argument(help=t("help.party-directory"
     with errors_as_exit_codes():
         path = directory / "card.dsse" if directory.is_dir() else directory
         card = open_card(Envelope.decode(read_limited(path, limit=1024 * 1024)))
-        out.print(f"{card.record.name}\n{card.id}\n{t('party.compare', words=words(card.id))}")
+        out.print(f"{plain(card.record.name)}\n{card.id}\n{t('party.compare', words=words(card.id))}")

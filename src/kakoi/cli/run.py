@@ -12,7 +12,7 @@ from kakoi.attest.software.admit import with_software
 from kakoi.cli.contract import HubUrl, Party
 from kakoi.cli.i18n import t
 from kakoi.cli.party import KeyFile
-from kakoi.cli.ui import SystemClock, err, errors_as_exit_codes, open_party, out
+from kakoi.cli.ui import SystemClock, err, errors_as_exit_codes, open_party, out, plain, show_made
 from kakoi.contract.approve import Agreement
 from kakoi.core.errors import Misuse
 from kakoi.core.ids import ObjectId, parse_id
@@ -36,6 +36,7 @@ def run(
     out_file: OutFile = Path("result.kakoi"),
     parameter: Annotated[list[str] | None, typer.Option("--param", "-p", help=t("help.param"))] = None,
     seconds: Annotated[int, typer.Option("--timeout", help=t("help.timeout"))] = 600,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help=t("help.no-wait"))] = False,
     key_file: KeyFile = None,
 ) -> None:
     """Ask for a run, wait, open and verify the result."""
@@ -48,7 +49,11 @@ def run(
         values = bindings(dict(_parameter(text) for text in parameter or []))
         client.put_object(home.card.envelope)
         run_id = request_run(client, home, agreement, identity, values, SystemClock().now())
-        err.print(t("run.requested", id=run_id))
+        if no_wait:
+            show_made(run_id, t("run.requested"))
+            return
+        err.print(t("run.requested"))
+        err.print(run_id, soft_wrap=True)
         sealed = await_run(
             client,
             agreement,
@@ -67,6 +72,7 @@ def reopen(
     party: Party,
     hub: HubUrl,
     out_file: OutFile = Path("result.kakoi"),
+    seconds: Annotated[int, typer.Option("--timeout", help=t("help.timeout"))] = 10,
     key_file: KeyFile = None,
 ) -> None:
     """Open the result of an earlier run again."""
@@ -76,7 +82,7 @@ def reopen(
         client = HubClient(hub)
         agreement = load_agreement(client, parse_id(contract))
         sealed = await_run(
-            client, agreement, parse_id(run_id), clock=SystemClock(), seconds=10, tell=lambda kind, sender: None
+            client, agreement, parse_id(run_id), clock=SystemClock(), seconds=seconds, tell=lambda kind, sender: None
         )
         finish(open_result(client, home, sealed, verifiers=with_software), out_file)
 
@@ -112,7 +118,7 @@ def show_outputs(verified: VerifiedResult) -> None:
             table.add_column(column, justify="right")
         for row, held in zip(output.rows, output.held_back, strict=True):
             table.add_row(
-                *(t("result.held-back") if kept else cell or "" for cell, kept in zip(row, held, strict=True))
+                *(t("result.held-back") if kept else plain(cell or "") for cell, kept in zip(row, held, strict=True))
             )
         out.print(table)
         if output.rows_withheld:

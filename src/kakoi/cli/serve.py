@@ -22,7 +22,7 @@ from kakoi.broker.service import Broker
 from kakoi.cli.contract import HubUrl, Party
 from kakoi.cli.i18n import t
 from kakoi.cli.party import KeyFile
-from kakoi.cli.ui import SystemClock, err, errors_as_exit_codes, open_party, out
+from kakoi.cli.ui import SystemClock, err, errors_as_exit_codes, open_party, out, require_party
 from kakoi.contract.approve import Agreement
 from kakoi.core.errors import Misuse, Unavailable
 from kakoi.core.records import to_value
@@ -99,8 +99,9 @@ def _tell(decision: Decision) -> None:
 def broker_log(party: Annotated[Path, typer.Option("--party", help=t("help.party-directory"))]) -> None:
     """Print the decision log as JSON lines, after checking its chain. Needs no keys."""
     with errors_as_exit_codes():
+        require_party(party)
         for decision in Ledger(party / "ledger.sqlite").decisions():
-            out.print_json(json.dumps(decision, ensure_ascii=False))
+            typer.echo(json.dumps(decision, ensure_ascii=False))
 
 
 @platform_app.command("new", help=t("help.platform-new"))

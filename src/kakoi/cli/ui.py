@@ -83,6 +83,12 @@ def unlock(key_file: Path | None) -> Unlock:
     return Unlock(passphrase=passphrase)
 
 
+def require_party(path: Path) -> None:
+    """Raise Misuse unless there is a party in ``path``: what needs no keys must not make anything there either."""
+    if not (path / "card.dsse").exists():
+        raise Misuse("party.missing", f"expected a party in {path}, found none", hint="make one: kakoi party new")
+
+
 def open_party(path: Path, key_file: Path | None) -> PartyHome:
     """A party's directory with its keys opened."""
     return PartyHome.load(path, unlock(key_file))

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from kakoi.cli.demo.data import PUBLISHED
 from kakoi.cli.i18n import t
-from kakoi.cli.ui import out
+from kakoi.cli.ui import out, plain
 from kakoi.sdk.released import frame, released, shown, statistics
 from kakoi.sdk.verify import VerifiedResult
 from kakoi.wire.released import ReleasedStatistics, ReleasedTable
@@ -46,7 +46,7 @@ def show_counts(result: VerifiedResult) -> tuple[int, int]:
         whole = sum(held) == numbers
         cells, single = cells + whole, single + (0 if whole else sum(held))
         shown_cells = (
-            f"[red]{t('result.held-back')}[/]" if kept else cell or "" for cell, kept in zip(row, held, strict=True)
+            f"[red]{t('result.held-back')}[/]" if kept else plain(cell or "") for cell, kept in zip(row, held, strict=True)
         )
         table.add_row(*shown_cells)
     out.print(table)

@@ -22,7 +22,7 @@ from kakoi.cli.demo.stage import Stage
 from kakoi.cli.hub import log_key
 from kakoi.cli.i18n import t
 from kakoi.cli.run import show_verified
-from kakoi.cli.ui import SystemClock, out
+from kakoi.cli.ui import SystemClock, out, plain
 from kakoi.core.errors import Fatal, Misuse
 from kakoi.core.ids import ObjectId
 from kakoi.enclave.sandbox import layers
@@ -139,7 +139,7 @@ def _run(telling: Telling, scene: Scene, analysis: str) -> Opened:
 
     def tell(kind: str, who: str) -> None:
         what = t(f"demo.message.{kind.split('/')[1]}")
-        telling.note(f"{time.monotonic() - started:5.2f} s  {what} · {who or t('run.enclave')}")
+        telling.note(f"{time.monotonic() - started:5.2f} s  {what} · {plain(who) or t('run.enclave')}")
 
     sealed = await_run(client, agreement, run, clock=SystemClock(), seconds=120, tell=tell)
     scene.recorded = _session_of(client, run)
@@ -188,7 +188,7 @@ def _show_refusals(refusals: dict[str, tuple[str, str, str]]) -> None:
     for heading in ("demo.attack", "demo.refused-by", "demo.rule", "demo.code"):
         table.add_column(t(heading), overflow="fold")
     for name, (who, rule, code) in refusals.items():
-        table.add_row(t(f"demo.step.attack.{name}"), who, rule, code)
+        table.add_row(t(f"demo.step.attack.{name}"), plain(who), plain(rule), code)
     out.print(table)
 
 
