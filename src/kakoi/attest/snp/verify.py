@@ -23,7 +23,8 @@
 Not checked, and why: the stepping in product names such as ``Milan-B0`` (genuine certificates name a stepping that
 CPUID contradicts); LAUNCH_TCB ≤ CURRENT_TCB (provisional firmware may be rolled back after launch; policies set
 minima for both); revocation of a VCEK or VLEK itself (AMD publishes no list for them and replaces them by TCB
-version); the certificate's serial number (AMD writes 0).
+version); the certificate's serial number (AMD writes 0); REPORT_ID (random for each guest, so no policy can name it;
+REPORT_ID_MA is a fact). Everything else in a report becomes a claim or a fact that a policy has to judge.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class _Endorsed:
     crl_issued_at: int | None
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _kept(key: tuple[Endorsements, SigningKey, frozenset[tuple[str, Product]]]) -> list[_Endorsed]:
     """The place where the outcome for exactly these bytes and roots is kept, empty at first.
 

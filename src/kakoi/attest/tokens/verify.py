@@ -18,7 +18,8 @@ at the hardware's evidence. It is therefore an addition to raw evidence, never i
 
 Not checked, and why: revocation of issuer certificates (Azure's and Google's key services publish none for attesters;
 leaf certificates of Google live two months, tokens an hour); ``jti`` (the challenge inside the token is the
-freshness); Intel's ``verifier_nonce`` signature (its own service's matter).
+freshness); Intel's ``verifier_nonce`` signature (its own service's matter). Tokens of NVIDIA's remote attestation service
+are not accepted: devices are judged by their own reports (``attest.nvidia``).
 """
 
 from __future__ import annotations
