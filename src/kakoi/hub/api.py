@@ -78,6 +78,7 @@ class Api:
     async def put_object(self, request: Request) -> Response:
         """Take an object."""
         Query(request)
+        self._hub.blobs.require_space(0)  # the database is on the same disk
         body = await read_body(request, self._limits.object_bytes, self._limits, self._hub.memory)
         token = request.headers.get("kakoi-claim", "")
         item, new = await self._hub.objects.put(path_id(request), body, token)

@@ -99,16 +99,17 @@ def translated() -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        text = str(error.orig).lower()
-        if "full" in text or "no space" in text:
-            raise storage_full() from None
-        if "malformed" in text or "not a database" in text:
-            raise Fatal(
-                "hub.database-damaged", "expected a sound database, got a damaged one", hint="restore a backup"
-            ) from None
-        raise Unavailable(
-            "hub.database", f"expected the database to answer, got {type(error.orig).__name__}", hint="try again"
-        ) from error
+        raise _ours(error) from error
+
+
+def _ours(error: DBAPIError) -> KakoiError:
+    name = getattr(error.orig, "sqlite_errorname", "") or getattr(error.orig, "sqlstate", "") or ""
+    if name in ("SQLITE_FULL", "53100"):
+        return storage_full()
+    if name in ("SQLITE_CORRUPT", "SQLITE_NOTADB", "XX001", "XX002"):
+        return Fatal("hub.database-damaged", "expected a sound database, got a damaged one", hint="restore a backup")
+    reason = name or type(error.orig).__name__
+    return Unavailable("hub.database", f"expected the database to answer, got {reason}", hint="try again")
 
 
 def storage_full() -> Unavailable:

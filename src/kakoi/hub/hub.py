@@ -15,7 +15,7 @@ from sqlalchemy import select
 
 from kakoi.core.crypto import same
 from kakoi.core.encoding import sha256
-from kakoi.core.errors import Misuse, Unavailable
+from kakoi.core.errors import KakoiError, Misuse
 from kakoi.hub import schema
 from kakoi.hub.blobs import Blobs
 from kakoi.hub.database import Database
@@ -106,7 +106,7 @@ class Hub:
             await asyncio.sleep(_TICK)
             try:
                 await self.runs.expire()
-            except Unavailable as error:
+            except KakoiError as error:  # requests meet the same error, and stop the hub if it is Fatal
                 logger.warning("%s", error)
 
     async def _watch(self) -> None:
@@ -118,7 +118,7 @@ class Hub:
                 continue
             try:
                 row = await self.database.read(lambda c: c.execute(select(columns.seq, columns.change)).one())
-            except Unavailable as error:
+            except KakoiError as error:
                 logger.warning("%s", error)
                 continue
             if (row.seq, row.change) > self.database.places or row.change > self.database.places[1]:

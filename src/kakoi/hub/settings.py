@@ -59,7 +59,7 @@ class Settings:
     """0: any free port; ``<directory>/address`` says which."""
     operator_token_file: Path | None = None
     """File with the token that enclaves need to take runs; ``<directory>/operator.token`` by default, made if missing."""
-    database_url: str = ""
+    database_url: str = field(default="", repr=False)
     """SQLAlchemy URL; empty: SQLite in the directory."""
     log_origin: str = ""
     """C2SP origin of the log, used when its key is made; empty: derived from the key."""

@@ -20,6 +20,7 @@ from kakoi.net.transport import Answer, Body, Request, Stale, Transport
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_HEADER: Final = re.compile(r"[ -~]*\Z")
 _RETRY_AFTER_MOST: Final = 60
 _WAIT_MOST: Final = 60
 
@@ -95,6 +96,10 @@ class Caller:
         """The answer to one sending of ``call``, whatever its status."""
         if not 0 <= call.wait <= _WAIT_MOST:
             raise Misuse("net.wait", f"expected to wait from 0 to {_WAIT_MOST} seconds")
+        if not all(_HEADER.match(value) for value in call.headers.values()):
+            raise Misuse(
+                "net.header", "expected printable ASCII in a header, got other characters", hint="check the token"
+            )
         body = call.body
         if isinstance(body, bytes):
             body = Body(source=io.BytesIO(body), length=len(body))

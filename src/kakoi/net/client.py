@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 import ssl
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import BinaryIO, Final, Self, TypeVar
 from urllib.parse import urlencode
@@ -115,13 +116,15 @@ class HubClient:
             yield from page.items
 
     def _follow(self, fetch: Callable[[int], P], after: int) -> Iterator[P]:
-        idle = 0
+        hurried = 0
         while not self._caller.closed.is_set():
+            asked = time.monotonic()
             page = fetch(after)
-            idle = 0 if page.items else idle + 1
             yield page
-            if idle > 1 and page.next == after:
-                self._caller.pause(idle)  # a hub that does not wait must not make us spin
+            # A hub that answers "nothing" at once, though it was asked to wait, must not make us spin.
+            hurried = hurried + 1 if not page.items and time.monotonic() - asked < 1 else 0
+            if hurried > 1:
+                self._caller.pause(hurried)
             after = page.next
 
     @staticmethod

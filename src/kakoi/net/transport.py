@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import re
 import socket
 import ssl
 import threading
@@ -130,22 +131,21 @@ class Transport:
     """Connections to one server. Safe to use from several threads."""
 
     def __init__(self, base_url: str, *, connect_seconds: float, tls: ssl.SSLContext | None, plain_http: bool) -> None:
-        parts = urlsplit(base_url)
-        if (
-            parts.scheme not in ("http", "https")
-            or not parts.hostname
-            or parts.query
-            or parts.fragment
-            or parts.username
-        ):
-            raise Misuse("net.url", "expected the hub's address as http(s)://host[:port][/path]")
+        try:
+            parts = urlsplit(base_url)
+            self._port = parts.port
+        except ValueError:
+            raise _bad_url() from None
+        odd = parts.query or parts.fragment or parts.username or not re.fullmatch(r"[!-~]*", base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or odd:
+            raise _bad_url()
         if parts.scheme == "http" and parts.hostname not in _LOOPBACK and not plain_http:
             raise Misuse(
                 "net.plain-http",
                 "expected https for a hub on another machine, got http",
                 hint="use https; for a network that is protected otherwise, allow it by name (insecure_plain_http)",
             )
-        self._host, self._port, self.path = parts.hostname, parts.port, parts.path.rstrip("/")
+        self._host, self.path = parts.hostname, parts.path.rstrip("/")
         self._tls = (tls or ssl.create_default_context()) if parts.scheme == "https" else None
         self._connect_seconds = connect_seconds
         self._idle: list[http.client.HTTPConnection] = []
@@ -196,6 +196,10 @@ class Transport:
                 self._give_back(connection)
             else:
                 connection.close()
+
+
+def _bad_url() -> Misuse:
+    return Misuse("net.url", "expected the hub's address as http(s)://host[:port][/path], got something else")
 
 
 def _converse(connection: http.client.HTTPConnection, request: Request) -> Answer:

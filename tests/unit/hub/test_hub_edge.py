@@ -344,6 +344,14 @@ def test_the_operators_token(tmp_path: Path) -> None:
         assert not (tmp_path / "hub" / "operator.token").exists()
 
 
+def test_loopback_of_ip_version_six(tmp_path: Path) -> None:
+    if not socket.has_ipv6 or not Path("/proc/net/if_inet6").exists():
+        pytest.skip("no IPv6 on this machine")
+    with running(Settings(directory=tmp_path / "hub", host="::1", port=0)) as one, HubClient(one.url) as client:
+        assert one.url.startswith("http://[::1]:")
+        client.health()
+
+
 def test_beyond_loopback_tls_is_required(tmp_path: Path) -> None:
     assert fails(Settings(directory=tmp_path, host="0.0.0.0", port=0)).code == "hub.plain-http"  # noqa: S104
     with running(Settings(directory=tmp_path, host="0.0.0.0", port=0, insecure_plain_http=True)):  # noqa: S104

@@ -9,6 +9,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -481,7 +482,22 @@ def test_an_upload_refused_early_gives_the_hubs_reason(serve: Serve) -> None:
 # -- addresses and TLS
 
 
-@pytest.mark.parametrize("url", ["ftp://x", "http://", "hub", "https://u:p@h", "http://h?q", "http://h#f"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://x",
+        "http://",
+        "hub",
+        "https://u:p@h",
+        "http://h?q",
+        "http://h#f",
+        "http://h:99999",
+        "http://h:x",
+        "http://[h",
+        "http://h/ä",
+        "http://h/\r\nx",
+    ],
+)
 def test_bad_addresses_are_misuse(url: str) -> None:
     assert raises(lambda: HubClient(url)).code == "net.url"
 
@@ -547,6 +563,13 @@ def test_claims_are_renewed_with_their_token(serve: Serve) -> None:
     hub.finish(claim)
     hub.fail(claim)
     assert said == [dumps({"token": claim.token, "action": action}) for action in ("renew", "done", "failed")]
+
+
+def test_headers_cannot_smuggle() -> None:
+    hub = HubClient("http://127.0.0.1:9")
+    for token in ("a\r\nX: y", "a\nb", "ü", "\x00"):
+        assert raises(partial(hub.claim, enclave="e", operator_token=token, seconds=9)).code == "net.header"
+        assert raises(partial(hub.put_object, ENVELOPE, claim=token)).code == "net.header"
 
 
 def test_waiting_longer_than_a_minute_is_misuse() -> None:
