@@ -110,15 +110,16 @@ def unmapped(staged: Callable[[str], str]) -> Image:
     """
     libraries = [str(path) for path in _library_directories()]
     library = [staged(str(path)) for path in _python_library()]
-    shown = [staged(path) for path in unmapped_roots()]
+    interpreter, app = str(Path(sys.executable).resolve()), str(_package().parent)
+    site, standard = sysconfig.get_path("purelib"), sysconfig.get_path("stdlib")
     return Image(
         binds=(),
-        interpreter=staged(str(Path(sys.executable).resolve())),
+        interpreter=staged(interpreter),
         library_path=":".join(str(Path(path).parent) for path in library),
-        app=staged(str(_package().parent)),
-        site=staged(sysconfig.get_path("purelib")),
+        app=staged(app),
+        site=staged(site),
         masks=(),
-        readable=(*shown, *libraries, "/etc/ld.so.cache"),
+        readable=(*map(staged, (interpreter, standard, site, app)), *library, *libraries, "/etc/ld.so.cache"),
     )
 
 
