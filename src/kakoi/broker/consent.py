@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, ClassVar, Protocol
 
 from kakoi.broker.ledger import Ledger
@@ -20,6 +21,7 @@ from kakoi.core.errors import Malformed, Refused
 from kakoi.core.ids import ObjectId, PartyId, parse_id
 from kakoi.core.records import Digest, Limit, PartyRef, Record, Seconds
 from kakoi.net.bundle import ObjectSource
+from kakoi.party.files import read_limited, write_private
 from kakoi.party.home import PartyHome
 from kakoi.wire.messages import KeyGrant, SealedResult, Session
 
@@ -121,7 +123,19 @@ def withdrawal_of(home: PartyHome, contract: Contract, contract_id: ObjectId, *,
     return Withdrawal(party=home.id_in(contract), contract=contract_id, dataset=None, reason=reason, withdrawn_at=now)
 
 
-def withdraw(*, home: PartyHome, ledger: Ledger, hub: Hub, withdrawal: Withdrawal) -> Envelope:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptWithdrawal(Record):
+    """What this party keeps of a withdrawal: the record as sent, and the people's signatures over its id."""
+
+    MAX_BYTES: ClassVar[int] = 512 * 1024
+
+    withdrawal: Withdrawal
+    people: Annotated[tuple[Assertion, ...], Limit(most=64)]
+
+
+def withdraw(
+    *, home: PartyHome, ledger: Ledger, hub: Hub, withdrawal: Withdrawal, people: Sequence[Assertion] = ()
+) -> Envelope:
     """Take an approval back: from now on the own broker releases no key under the contract, then the others are told.
 
     Stopping needs nobody's consent, so it works without passkeys and without a hub: the ledger is written before
@@ -130,24 +144,25 @@ def withdraw(*, home: PartyHome, ledger: Ledger, hub: Hub, withdrawal: Withdrawa
     if withdrawal.contract is None:
         raise Refused("withdrawal.contract", "expected the withdrawal of a contract, got one of a data set")
     ledger.withdraw(withdrawal.contract, withdrawal.withdrawn_at)
+    path = _kept_path(home, withdrawal.contract)
+    path.parent.mkdir(exist_ok=True, mode=0o700)
+    write_private(path, KeptWithdrawal(withdrawal=withdrawal, people=tuple(people)).encode())
     envelope = seal(withdrawal, home.keys.signer())
     hub.put_object(envelope)
     return envelope
 
 
-def receipt(
-    *,
-    home: PartyHome,
-    ledger: Ledger,
-    hub: Hub,
-    withdrawal: Withdrawal,
-    people: Sequence[Assertion] = (),
-    now: int,
-) -> Envelope:
-    """The signed receipt of a withdrawal. Raises Refused unless the own ledger knows the withdrawal."""
-    contract = withdrawal.contract
-    if contract is None or contract not in ledger.withdrawn():
+def _kept_path(home: PartyHome, contract: str) -> Path:
+    return home.path / "withdrawals" / f"{parse_id(contract)}.json"
+
+
+def receipt(*, home: PartyHome, ledger: Ledger, hub: Hub, contract: ObjectId, now: int) -> Envelope:
+    """The signed receipt of a withdrawal. Raises Refused unless the own ledger and directory know the withdrawal."""
+    path = _kept_path(home, contract)
+    if contract not in ledger.withdrawn() or not path.exists():
         raise Refused("receipt.not-withdrawn", "expected a contract that this party has withdrawn, got another")
+    kept = KeptWithdrawal.decode(read_limited(path, limit=KeptWithdrawal.MAX_BYTES))
+    withdrawal = kept.withdrawal
     asked = ledger.runs_of(contract)
     granted = tuple(item for run in asked if (item := _granted(hub, ledger, home, run)) is not None)
     record = WithdrawalReceipt(
@@ -155,7 +170,7 @@ def receipt(
         withdrawal=withdrawal.id,
         contract=contract,
         withdrawn_at=withdrawal.withdrawn_at,
-        people=tuple(people),
+        people=kept.people,
         asked=len(asked),
         granted=granted,
         last_lease_until=max((item.lease_until for item in granted), default=None),

@@ -9,18 +9,18 @@ import typer
 from rich.syntax import Syntax
 from rich.table import Table
 
+from kakoi.broker import consent
 from kakoi.broker.ledger import Ledger
 from kakoi.cli.i18n import t
 from kakoi.cli.party import KeyFile
 from kakoi.cli.ui import SystemClock, errors_as_exit_codes, open_party, out, plain, show_made, words
 from kakoi.contract.approve import Agreement, agree, in_force
-from kakoi.contract.model import Analysis, Approval, Contract, DatasetManifest, LogKey, Withdrawal
+from kakoi.contract.model import Analysis, Approval, Contract, DatasetManifest, LogKey
 from kakoi.contract.sign import open_card, open_signed, seal
-from kakoi.core.errors import Refused
 from kakoi.core.ids import ObjectId, PartyId, parse_id
 from kakoi.net.bundle import fetch_bundle
 from kakoi.net.client import HubClient
-from kakoi.party.files import read_limited
+from kakoi.party.files import read_limited, write_private
 from kakoi.party.home import PartyHome
 from kakoi.sdk.draft import analysis_from_file, contract_from_file, policy_from_file, read_toml
 
@@ -105,17 +105,14 @@ def sign(
 
 
 def approve(client: HubClient, home: PartyHome, contract_id: ObjectId) -> None:
-    """Approve a contract that names this party: first in its own ledger, then at the hub."""
-    contract = Contract.decode(client.get_object(contract_id).payload)
-    if PartyId(home.card.id) not in {party.party for party in contract.parties}:
-        raise Refused("contract.not-party", "expected a contract that names this party, got one that does not")
-    now = SystemClock().now()
-    approval = Approval(contract=contract_id, party=PartyId(home.card.id), assertions=(), approved_at=now)
+    """Approve a contract by the party's key. Raises Refused if its card demands people: they approve in the console."""
     ledger = Ledger(home.path / "ledger.sqlite")
-    ledger.approve(contract_id, now)
-    ledger.close()
-    client.put_object(home.card.envelope)
-    client.put_object(seal(approval, home.keys.signer()))
+    try:
+        consent.approve(
+            home=home, ledger=ledger, hub=client, contract=contract_id, assertions=(), now=SystemClock().now()
+        )
+    finally:
+        ledger.close()
 
 
 @app.command("withdraw", help=t("help.contract-withdraw"))
@@ -124,22 +121,25 @@ def withdraw(
     party: Party,
     hub: HubUrl,
     reason: Annotated[str, typer.Option("--reason", help=t("help.reason"))],
+    receipt_file: Annotated[Path | None, typer.Option("--receipt", help=t("help.receipt"))] = None,
     key_file: KeyFile = None,
 ) -> None:
     """Take an approval back: from now on this party's broker releases no key under the contract."""
     with errors_as_exit_codes():
         home = open_party(party, key_file)
-        now = SystemClock().now()
-        contract_id = parse_id(identity)
-        record = Withdrawal(
-            party=PartyId(home.card.id), contract=contract_id, dataset=None, reason=reason, withdrawn_at=now
-        )
-        # The owner's own ledger comes first: it is what the broker obeys, with or without a hub.
+        client, now, contract_id = HubClient(hub), SystemClock().now(), parse_id(identity)
         ledger = Ledger(home.path / "ledger.sqlite")
-        ledger.withdraw(contract_id, now)
-        ledger.close()
-        HubClient(hub).put_object(seal(record, home.keys.signer()))
-        out.print(t("contract.withdrawn", id=contract_id))
+        try:
+            record = Contract.decode(client.get_object(contract_id).payload)
+            withdrawal = consent.withdrawal_of(home, record, contract_id, reason=reason, now=now)
+            consent.withdraw(home=home, ledger=ledger, hub=client, withdrawal=withdrawal)
+            out.print(t("contract.withdrawn", id=contract_id))
+            if receipt_file is not None:
+                made = consent.receipt(home=home, ledger=ledger, hub=client, contract=contract_id, now=now)
+                write_private(receipt_file, made.encode(), mode=0o644)
+                out.print(t("run.written", path=receipt_file))
+        finally:
+            ledger.close()
 
 
 @app.command("verify", help=t("help.contract-verify"))

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import typer
 
-from kakoi.cli import attest, contract, dataset, party, run, serve
+from kakoi.cli import attest, console, contract, dataset, party, run, serve
 from kakoi.cli.doctor import doctor
 from kakoi.cli.hub import app as hub_app
 from kakoi.cli.i18n import t
@@ -29,6 +29,7 @@ app.add_typer(contract.app, name="contract")
 app.add_typer(attest.app, name="attest")
 app.add_typer(hub_app, name="hub")
 app.add_typer(serve.broker_app, name="broker")
+app.add_typer(console.app, name="console")
 app.add_typer(serve.enclave_app, name="enclave")
 app.add_typer(serve.platform_app, name="platform")
 app.command("run", help=t("help.run"))(run.run)

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -47,10 +48,18 @@ def broker_serve(
     accept_software_platform: Annotated[
         bool, typer.Option("--accept-software-platform", help=t("help.accept-software"))
     ] = False,
+    with_console: Annotated[bool, typer.Option("--console", help=t("help.broker-console"))] = False,
+    console_port: Annotated[int, typer.Option("--console-port", help=t("help.console-port"))] = 8443,
+    console_host: Annotated[str, typer.Option("--console-host", help=t("help.console-host"))] = "127.0.0.1",
+    console_name: Annotated[str, typer.Option("--console-name", help=t("help.console-name"))] = "localhost",
+    console_certificate: Annotated[
+        Path | None, typer.Option("--console-certificate", help=t("help.console-certificate"))
+    ] = None,
+    console_key: Annotated[Path | None, typer.Option("--console-key", help=t("help.console-key"))] = None,
     key_file: KeyFile = None,
 ) -> None:
     """Answer run requests until interrupted."""
-    with errors_as_exit_codes():
+    with errors_as_exit_codes(), ExitStack() as stack:
         verifiers = devmode.verifiers(flag=accept_software_platform, environment=os.environ)
         home = open_party(party, key_file)
         if accept_software_platform:
@@ -78,6 +87,20 @@ def broker_serve(
             clock=SystemClock(),
             tell=_tell,
         )
+        if with_console:
+            # Imported here so that a broker without a console needs no web framework.
+            from kakoi.cli.console import server_for
+            from kakoi.console.serve import in_thread
+            from kakoi.console.settings import Settings
+
+            settings = Settings(
+                host=console_host,
+                port=console_port,
+                name=console_name,
+                tls_certificate=console_certificate,
+                tls_key=console_key,
+            )
+            stack.enter_context(in_thread(server_for(home, client, settings, broker=True)))
         err.print(t("broker.ready", name=home.card.record.name))
         while True:
             try:

@@ -29,14 +29,19 @@ from kakoi.console.settings import Settings
 from kakoi.console.store import Store
 from kakoi.console.visit import Access, Console, Handler, Visit
 from kakoi.core.clock import Clock
-from kakoi.core.encoding import sha256
+from kakoi.core.encoding import b64, sha256
 from kakoi.core.errors import Fatal, KakoiError, Refused
 from kakoi.net.client import HubClient
 from kakoi.party.home import PartyHome
 from kakoi.sdk.verify import Verifiers
 
 logger = logging.getLogger(__name__)
-STATIC: Final = {"console.css": "text/css", "passkey.js": "text/javascript", "live.js": "text/javascript"}
+STATIC: Final = {
+    "console.css": "text/css",
+    "passkey.js": "text/javascript",
+    "live.js": "text/javascript",
+    "mark.svg": "image/svg+xml",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +153,7 @@ def _pages() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["b64"] = b64
     environment.globals["asset"] = {name: f"/static/{name}?{_digest(name)}" for name in STATIC}
     return environment
 

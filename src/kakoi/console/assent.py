@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from kakoi.broker import consent
 from kakoi.broker.ledger import Ledger
@@ -17,17 +16,15 @@ from kakoi.console.people import People
 from kakoi.console.sessions import Session, Sessions
 from kakoi.console.store import Store
 from kakoi.contract.model import Assertion, Contract, PartyCard, Withdrawal
-from kakoi.core import encoding
 from kakoi.core.clock import Clock
 from kakoi.core.dsse import Envelope
 from kakoi.core.errors import Refused
 from kakoi.core.ids import ObjectId, object_id
-from kakoi.core.records import from_value, to_value
 from kakoi.net.client import HubClient
-from kakoi.party.files import read_limited, write_private
 from kakoi.party.home import PartyHome
 
 Kind = Literal["card", "withdrawal"]
+T = TypeVar("T")
 PENDING_SECONDS: Final = 7 * 24 * 3600
 
 
@@ -120,48 +117,26 @@ class Assent:
         if contract is None:
             raise Refused("withdrawal.contract", "expected the withdrawal of a contract, got one of a data set")
 
-        def carry_out(ledger: Ledger) -> None:
-            write_private(self._withdrawal_file(contract), encoding.dumps(self._kept(withdrawal, subject)))
-            consent.withdraw(home=self._home, ledger=ledger, hub=self._hub, withdrawal=withdrawal)
-
-        self._with_ledger(carry_out)
+        self._with_ledger(
+            lambda ledger: consent.withdraw(
+                home=self._home,
+                ledger=ledger,
+                hub=self._hub,
+                withdrawal=withdrawal,
+                people=self._assertions(subject, anybody=True),
+            )
+        )
         self._store.run("update pending set done = ? where subject = ?", self._clock.now(), subject)
         self._store.note(self._clock.now(), session.member.name, "withdrew", contract)
         return contract
 
-    def _kept(self, withdrawal: Withdrawal, subject: ObjectId) -> encoding.Json:
-        return {
-            "withdrawal": to_value(withdrawal),
-            "people": [to_value(assertion) for assertion in self._assertions(subject)],
-        }
-
-    def _withdrawal_file(self, contract: str) -> Path:
-        directory = self._home.path / "withdrawals"
-        directory.mkdir(exist_ok=True, mode=0o700)
-        return directory / f"{contract}.json"
-
-    def receipt(self, contract: ObjectId) -> Envelope | None:
-        """The signed receipt of a withdrawal, by what is known now; None if it was not made here."""
-        path = self._withdrawal_file(contract)
-        if not path.exists():
-            return None
-        kept = encoding.loads(read_limited(path, limit=Withdrawal.MAX_BYTES + 64 * 8192))
-        withdrawal = from_value(Withdrawal, kept["withdrawal"], path.name)
-        people = [from_value(Assertion, value, path.name) for value in kept["people"]]
-        made: list[Envelope] = []
-        self._with_ledger(
-            lambda ledger: made.append(
-                consent.receipt(
-                    home=self._home,
-                    ledger=ledger,
-                    hub=self._hub,
-                    withdrawal=withdrawal,
-                    people=people,
-                    now=self._clock.now(),
-                )
+    def receipt(self, contract: ObjectId) -> Envelope:
+        """The signed receipt of a withdrawal, by what is known now. Raises Refused if there was none."""
+        return self._with_ledger(
+            lambda ledger: consent.receipt(
+                home=self._home, ledger=ledger, hub=self._hub, contract=contract, now=self._clock.now()
             )
         )
-        return made[0]
 
     # -- the party's next card
 
@@ -249,8 +224,11 @@ class Assent:
         rows = self._store.rows("select person, credential from vouched where subject = ? order by at", subject)
         return tuple(dict.fromkeys(name for name, key in rows if key in in_use and (not allowed or key in allowed)))
 
-    def _assertions(self, subject: ObjectId) -> Sequence[Assertion]:
-        allowed, in_use = self.approvers(), {device.credential_id for device in self._people.devices()}
+    def _assertions(self, subject: ObjectId, *, anybody: bool = False) -> Sequence[Assertion]:
+        allowed, in_use = (
+            frozenset() if anybody else self.approvers(),
+            {device.credential_id for device in self._people.devices()},
+        )
         rows = self._store.rows("select assertion, credential from vouched where subject = ? order by at", subject)
         return [Assertion.decode(data) for data, key in rows if key in in_use and (not allowed or key in allowed)]
 
@@ -281,10 +259,10 @@ class Assent:
             )
         return bytes(row[0])
 
-    def _with_ledger(self, work: Callable[[Ledger], None]) -> None:
+    def _with_ledger(self, work: Callable[[Ledger], T]) -> T:
         """The ledger is opened for each use: opening it checks its whole chain."""
         ledger = Ledger(self._home.path / "ledger.sqlite")
         try:
-            work(ledger)
+            return work(ledger)
         finally:
             ledger.close()

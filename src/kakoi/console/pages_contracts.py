@@ -18,7 +18,7 @@ from kakoi.console.visit import Visit
 from kakoi.contract.model import DisclosureRules
 from kakoi.core import encoding
 from kakoi.core.errors import KakoiError, Malformed, Refused
-from kakoi.core.ids import ObjectId, parse_id
+from kakoi.core.ids import parse_id
 from kakoi.core.records import from_value, to_value
 from kakoi.net import log as logs
 
@@ -63,6 +63,7 @@ def _review(visit: Visit, item: Standing) -> dict[str, Any]:
         "outputs": review.output_sentences,
         "parameter": review.parameter_sentence,
         "analysts": [whole.name(party) for party in whole.parties_with("analyst")],
+        "recipients": [whole.name(party) for party in whole.contract.recipients],
         "owners": list(dict.fromkeys(whole.name(entry.owner) for entry in whole.contract.data)),
         "software": any(policy.platform == "software" for policy in whole.contract.platforms.accepted),
         "raw": _pretty(whole),
@@ -168,9 +169,7 @@ def withdraw(visit: Visit) -> Response:
 
 def receipt_page(visit: Visit) -> Response:
     """The signed receipt, made from what is known now."""
-    item, made = _standing(visit), visit.console.assent.receipt(ObjectId(visit.path("contract")))
-    if made is None:
-        raise Refused("receipt.not-withdrawn", "expected a contract that this party has withdrawn, got another")
+    item, made = _standing(visit), visit.console.assent.receipt(parse_id(visit.path("contract")))
     record = WithdrawalReceipt.decode(made.payload)
     return visit.page("receipt.html", item=item, whole=item.whole, receipt=record, now=visit.console.clock.now())
 
@@ -178,8 +177,6 @@ def receipt_page(visit: Visit) -> Response:
 def receipt_file(visit: Visit) -> Response:
     """The receipt as a signed file."""
     made = visit.console.assent.receipt(parse_id(visit.path("contract")))
-    if made is None:
-        raise Refused("receipt.not-withdrawn", "expected a contract that this party has withdrawn, got another")
     headers = {"content-disposition": f'attachment; filename="receipt-{visit.path("contract")[:12]}.dsse"'}
     return Response(made.encode(), media_type="application/octet-stream", headers=headers)
 

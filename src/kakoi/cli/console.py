@@ -1,0 +1,127 @@
+"""``kakoi console``: the pages of one's own party, without or beside its broker; first invitation and card from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from kakoi.attest.software.admit import with_software
+from kakoi.cli.contract import HubUrl, Party
+from kakoi.cli.i18n import t
+from kakoi.cli.party import KeyFile
+from kakoi.cli.ui import SystemClock, err, errors_as_exit_codes, open_party, out, words
+from kakoi.console.settings import Settings
+from kakoi.contract.sign import open_card
+from kakoi.core.dsse import Envelope
+from kakoi.core.errors import Misuse
+from kakoi.net.client import HubClient
+from kakoi.party.files import read_limited, write_private
+from kakoi.party.home import PartyHome
+
+# The web framework is imported where it is used: an owner's other commands do without it.
+if TYPE_CHECKING:
+    from kakoi.console.people import People
+    from kakoi.console.serve import Server
+
+app = typer.Typer(no_args_is_help=True, help=t("help.console"))
+Port = Annotated[int, typer.Option("--console-port", help=t("help.console-port"))]
+Host = Annotated[str, typer.Option("--console-host", help=t("help.console-host"))]
+Name = Annotated[str, typer.Option("--console-name", help=t("help.console-name"))]
+Certificate = Annotated[Path | None, typer.Option("--console-certificate", help=t("help.console-certificate"))]
+TlsKey = Annotated[Path | None, typer.Option("--console-key", help=t("help.console-key"))]
+ADDRESS_FILE: Final = "console.address"
+
+
+@app.command("serve", help=t("help.console-serve"))
+def serve(
+    party: Party,
+    hub: HubUrl,
+    port: Port = 8443,
+    host: Host = "127.0.0.1",
+    name: Name = "localhost",
+    certificate: Certificate = None,
+    tls_key: TlsKey = None,
+    key_file: KeyFile = None,
+) -> None:
+    """Serve the console until interrupted."""
+    with errors_as_exit_codes():
+        settings = Settings(host=host, port=port, name=name, tls_certificate=certificate, tls_key=tls_key)
+        server_for(open_party(party, key_file), HubClient(hub), settings, broker=False).run()
+
+
+def server_for(home: PartyHome, hub: HubClient, settings: Settings, *, broker: bool) -> Server:
+    """A console that has its port. It says its address on standard error and in ``console.address``."""
+    from kakoi.console.serve import open_server
+
+    def ready(address: str) -> None:
+        write_private(home.path / ADDRESS_FILE, address.encode() + b"\n", mode=0o644)
+        err.print(t("console.ready", name=home.card.record.name, address=address))
+        if not server.console.people.devices():
+            err.print(t("console.nobody", party=home.path))
+
+    server = open_server(
+        settings,
+        home=home,
+        hub=hub,
+        clock=SystemClock(),
+        verifiers=with_software,
+        broker=broker,
+        ready=ready,
+    )
+    return server
+
+
+@app.command("invite", help=t("help.console-invite"))
+def invite(
+    party: Party,
+    name: Annotated[str, typer.Option("--name", help=t("help.console-person"))],
+    role: Annotated[str, typer.Option("--role", help=t("help.console-role"))] = "administrator",
+    address: Annotated[str, typer.Option("--address", help=t("help.console-address"))] = "",
+) -> None:
+    """Print a one-time link. Needs no keys: whoever runs this machine decides who may look at the console."""
+    with errors_as_exit_codes():
+        card = open_card(Envelope.decode(read_limited(party / "card.dsse", limit=1024 * 1024)))
+        if role not in ("administrator", "member"):
+            raise Misuse("people.role", "expected the role administrator or member, got another")
+        token = _people(party).invite(name, "member" if role == "member" else "administrator", by=card.record.name)
+        out.print(f"{address.rstrip('/') or _address(party)}/enrol/{token}", soft_wrap=True)
+
+
+def _people(party: Path) -> People:
+    from kakoi.console.people import People
+    from kakoi.console.store import Store
+
+    return People(Store(party / "people.sqlite"), SystemClock(), invitation_seconds=Settings().invitation_seconds)
+
+
+def _address(party: Path) -> str:
+    path = party / ADDRESS_FILE
+    return path.read_text("utf-8").strip() if path.exists() else Settings().origin
+
+
+@app.command("card", help=t("help.console-card"))
+def card(
+    party: Party,
+    hub: HubUrl,
+    required: Annotated[int, typer.Option("--required", help=t("help.console-required"))],
+    name: Name = "localhost",
+    key_file: KeyFile = None,
+) -> None:
+    """Make the party's next card with everybody who is enrolled, by the party's keys alone."""
+    with errors_as_exit_codes():
+        home = open_party(party, key_file)
+        record = home.next_card(
+            people=_people(home.path).for_card(),
+            approvals_required=required,
+            relying_party=name,
+            created=SystemClock().now(),
+        )
+        signed = home.adopt(record)
+        client = HubClient(hub)
+        client.put_object(signed.envelope)
+        for data in home.datasets().values():
+            if data.record.owner == home.ids[0]:
+                client.put_object(data.envelope)
+        out.print(t("console.card", id=signed.id, words=words(signed.id)))
