@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import string
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from kakoi.cli import i18n
 from kakoi.core.errors import Refused
-from support.tree import parsed, relative, sources
+from kakoi.say import catalogue as catalogues
+from support.tree import SRC, parsed, relative, sources
 
 VARIABLES = ("KAKOI_LANG", "LC_ALL", "LC_MESSAGES", "LANG")
 
@@ -95,3 +97,14 @@ def test_an_error_without_japanese_stays_english(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("KAKOI_LANG", "ja")
     error = Refused("hub.status-418", "expected success, got HTTP status 418")
     assert i18n.error_text(error) == (error.message, error.hint)
+
+
+CATALOGUES = sorted(path.parent for path in SRC.rglob("messages/en.toml"))
+
+
+@pytest.mark.parametrize("folder", CATALOGUES, ids=relative)
+def test_every_folder_of_sentences_has_both_languages(folder: Path) -> None:
+    name = folder.relative_to(SRC).as_posix()
+    english, japanese = catalogues.read(name, "en"), catalogues.read(name, "ja")
+    assert set(english) == set(japanese)
+    assert not [key for key in english if _placeholders(english[key]) != _placeholders(japanese[key])]

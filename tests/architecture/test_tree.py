@@ -249,3 +249,9 @@ def test_the_licence_is_the_one_that_the_project_names() -> None:
     assert PROJECT["license"] == "Apache-2.0"
     assert "Apache License" in text
     assert "Version 2.0, January 2004" in text
+
+
+def test_every_room_is_in_the_picture() -> None:
+    page = (ROOT / "docs/architecture.md").read_text("utf-8")
+    rooms = {path.parent.name for path in SRC.glob("*/__init__.py")}
+    assert not {room for room in rooms if f"`{room}`" not in page}
