@@ -26,6 +26,7 @@ from kakoi.hub.notify import News
 from kakoi.tlog.merkle import CompactRange, NodeId, compact_range, cover
 
 T = TypeVar("T")
+_MIGRATION_LOCK: Final = 0x4B616B6F69
 _BATCH: Final = 256
 _GATHER_SECONDS: Final = 0.002
 """Under load, wait so long for company: a transaction for eight objects costs little more than one for one."""
@@ -80,6 +81,8 @@ def _begin_immediately(engine: Engine) -> None:
 def _migrate(engine: Engine) -> None:
     """Make the tables in an empty database; refuse one of another version."""
     with engine.begin() as connection:
+        if connection.dialect.name == "postgresql":  # two hubs that start at once make the tables once
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
         schema.metadata.create_all(connection)
         found = connection.execute(select(schema.meta.c.value).where(schema.meta.c.name == "schema")).scalar()
         if found is None:

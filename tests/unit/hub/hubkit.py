@@ -118,7 +118,7 @@ _SERVE = """
 import importlib, os, pathlib, signal, sys
 from kakoi.hub.serve import serve
 from kakoi.hub.settings import Settings
-directory, port, die = sys.argv[1:]
+directory, database_url, die = sys.argv[1:]
 if die:
     where, name, when, left = die.split(":")
     module = importlib.import_module(where)
@@ -135,22 +135,22 @@ if die:
             os.kill(os.getpid(), signal.SIGKILL)
         return result
     setattr(holder, attribute, dying)
-serve(Settings(directory=pathlib.Path(directory), port=int(port)))
+serve(Settings(directory=pathlib.Path(directory), port=0, database_url=database_url))
 """
 
 
 class HubProcess:
     """A hub in a process of its own, that can be killed and started again."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path, database_url: str = "") -> None:
+        self.directory, self.database_url = directory, database_url
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, *, die: str = "") -> str:
         """Start it and return its address. With ``die`` it kills itself at ``module:function:before|after:n-th call``."""
         address = self.directory / "address"
         address.unlink(missing_ok=True)
-        self.process = subprocess.Popen([sys.executable, "-c", _SERVE, str(self.directory), "0", die])
+        self.process = subprocess.Popen([sys.executable, "-c", _SERVE, str(self.directory), self.database_url, die])
         deadline = time.monotonic() + 60
         while not address.exists():
             assert self.process.poll() is None, "the hub ended at once"
