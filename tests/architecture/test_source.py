@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 from pathlib import Path
 
@@ -138,3 +139,44 @@ def test_files_and_functions_are_small(path: Path) -> None:
     ]
     assert not long
     assert not TODO.search(text)
+
+
+def _sealed_classes() -> list[tuple[str, str]]:
+    return [
+        (path.relative_to(SRC.parent).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__"), node.name)
+        for path in sources()
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.ClassDef) and any(ast.unparse(word.value) == "Sealed" for word in node.keywords)
+    ]
+
+
+@pytest.mark.parametrize(("module", "name"), _sealed_classes())
+def test_verified_things_are_made_by_their_verifier_only(module: str, name: str) -> None:
+    with pytest.raises(TypeError, match="made by"):
+        getattr(importlib.import_module(module), name)()
+
+
+def test_there_are_verified_things() -> None:
+    assert {"VerifiedEvidence", "Signed", "Agreement"} <= {name for _, name in _sealed_classes()}
+
+
+def test_what_is_called_verified_can_be_made_by_nobody_else() -> None:
+    """A class named Verified… without a seal would be a promise without a check."""
+    sealed = {name for _, name in _sealed_classes()}
+    named = {
+        node.name
+        for path in sources()
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.ClassDef) and node.name.startswith("Verified")
+    }
+    open_ones = {name for name in named - sealed if not _guarded(name)}
+    assert not open_ones
+
+
+def _guarded(name: str) -> bool:
+    """Classes that earn their instances with a private token in ``__post_init__`` instead of the metaclass."""
+    return any(
+        isinstance(node, ast.ClassDef) and node.name == name and "earned" in ast.unparse(node)
+        for path in sources()
+        for node in ast.walk(parsed(path))
+    )
