@@ -111,7 +111,7 @@ class Api:
         Query(request)
         blob = BlobId(path_id(request))
         length = announced(request, self._limits.blob_bytes)
-        if await self._hub.blobs.size(blob) is not None:
+        if await self._hub.blobs.size(blob, renew=True) is not None:
             return answer(BlobStored(blob=blob))
         with self._hub.uploads.take():
             await self._hub.blobs.put(blob, length, chunks(request, length, self._limits))
@@ -136,7 +136,7 @@ class Api:
         return _Download(self._hub.downloads, blocks, status, headers)
 
     async def _size(self, request: Request) -> int:
-        size = await self._hub.blobs.size(BlobId(path_id(request)))
+        size = await self._hub.blobs.size(BlobId(path_id(request)), renew=True)
         if size is None:
             raise not_found()
         return size

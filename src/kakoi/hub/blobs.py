@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -25,6 +26,7 @@ from kakoi.hub.database import storage_full
 from kakoi.hub.files import TEMPORARY, disk_errors, sync_directory, translate
 
 _BLOCK: Final = 1024 * 1024
+_RENEW_SECONDS: Final = 3600
 
 
 def _place(blob: BlobId) -> str:
@@ -40,10 +42,13 @@ class Blobs:
             directory.mkdir(exist_ok=True)
         self._store = LocalStore(directory)
 
-    async def size(self, blob: BlobId) -> int | None:
-        """Bytes of a blob; None if it is not here."""
+    async def size(self, blob: BlobId, *, renew: bool = False) -> int | None:
+        """Bytes of a blob; None if it is not here. ``renew`` keeps it from being collected (``upkeep.collect``)."""
         try:
-            return int((await obstore.head_async(self._store, _place(blob)))["size"])
+            found = await obstore.head_async(self._store, _place(blob))
+            if renew and time.time() - found["last_modified"].timestamp() > _RENEW_SECONDS:
+                await asyncio.to_thread(os.utime, self._directory / _place(blob))
+            return int(found["size"])
         except (FileNotFoundError, NotFoundError):
             return None
         except BaseError as error:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Engine, Executable, create_engine, event, insert, make_url, select, update
+from sqlalchemy import Connection, Engine, Executable, create_engine, event, insert, inspect, make_url, select, update
 from sqlalchemy.exc import DBAPIError
 
 from kakoi.core.errors import Fatal, KakoiError, Misuse, Unavailable
@@ -41,7 +41,7 @@ _SQLITE_PRAGMAS: Final = (
 
 
 def open_engines(url: str) -> tuple[Engine, Engine]:
-    """Engines to write and to read with, and the tables in place. Raises Misuse, Unavailable or Fatal."""
+    """Engines to write and to read with. Raises Misuse for another kind of database."""
     parsed = make_url(url)
     # Reads are single statements, or bounded by a head that was read first, so they need no transaction around them.
     reading: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None}
@@ -57,8 +57,6 @@ def open_engines(url: str) -> tuple[Engine, Engine]:
         _tune_sqlite(writer)
         _tune_sqlite(reader)
         _begin_immediately(writer)
-    with translated():
-        _migrate(writer)
     return writer, reader
 
 
@@ -78,22 +76,27 @@ def _begin_immediately(engine: Engine) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def _migrate(engine: Engine) -> None:
+def begin_migration(connection: Connection) -> None:
+    """Keep other hubs from making or changing tables until the transaction ends."""
+    if connection.dialect.name == "postgresql":  # SQLite's own lock does the same
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
+
+
+def _prepare(engine: Engine) -> None:
     """Make the tables in an empty database; refuse one of another version."""
     with engine.begin() as connection:
-        if connection.dialect.name == "postgresql":  # two hubs that start at once make the tables once
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
-        schema.metadata.create_all(connection)
-        found = connection.execute(select(schema.meta.c.value).where(schema.meta.c.name == "schema")).scalar()
-        if found is None:
-            connection.execute(insert(schema.meta), {"name": "schema", "value": schema.VERSION})
+        begin_migration(connection)
+        if not inspect(connection).has_table(schema.version.name):
+            schema.metadata.create_all(connection)
+            connection.execute(insert(schema.version), {"version_num": schema.VERSION})
             connection.execute(insert(schema.head), {"id": 1, "seq": 0, "change": 0, "size": 0})
-        elif found != schema.VERSION:
-            raise Fatal(
-                "hub.schema",
-                f"expected a database of schema {schema.VERSION}, got schema {found}",
-                hint="use the version of Kakoi that wrote it, or migrate it",
-            )
+        found = connection.execute(select(schema.version.c.version_num)).scalar()
+    if found != schema.VERSION:
+        raise Fatal(
+            "hub.schema",
+            f"expected a database with tables of version {schema.VERSION}, got {found}",
+            hint="an older one: make a backup, then migrate it; a newer one: use the Kakoi that wrote it",
+        )
 
 
 @contextmanager
@@ -221,6 +224,8 @@ class Database:
 
     def __init__(self, url: str, *, queue_length: int, now: Callable[[], int]) -> None:
         self._writer_engine, self._reader_engine = open_engines(url)
+        with translated():
+            _prepare(self._writer_engine)
         self.now = now
         self._jobs: queue.Queue[_Job | None] = queue.Queue(queue_length)
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="hub-read")

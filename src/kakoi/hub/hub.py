@@ -39,6 +39,11 @@ def wall_clock() -> int:
     return int(time.time())
 
 
+def database_url(settings: Settings) -> str:
+    """Where the hub's database is."""
+    return settings.database_url or f"sqlite:///{settings.directory / DATABASE_FILE}"
+
+
 class Hub:
     """Open it with ``open_hub``; ``start`` and ``close`` it in an event loop."""
 
@@ -46,8 +51,7 @@ class Hub:
         limits = settings.limits
         self.settings = settings
         self._stack = ExitStack()
-        url = settings.database_url or f"sqlite:///{settings.directory / DATABASE_FILE}"
-        self.database = Database(url, queue_length=limits.queue, now=now)
+        self.database = Database(database_url(settings), queue_length=limits.queue, now=now)
         stack.callback(self.database.close)
         self.log = Log(settings.directory, self.database, settings.log_origin)
         self.blobs = Blobs(settings.directory / "blobs", keep_free=limits.free_bytes)

@@ -6,17 +6,21 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, SmallInteger, String, Table
 
-VERSION: Final = "1"
+VERSION: Final = "0001"
+"""Of these tables: the newest file in ``migrations/versions``."""
 metadata: Final = MetaData()
 _ID: Final = String(64)
 _KIND: Final = String(80)
 _BIG: Final = BigInteger().with_variant(Integer, "sqlite")
 """64 bits on both; SQLite makes an INTEGER primary key the row's own address."""
 
+version = Table("alembic_version", metadata, Column("version_num", String(32), primary_key=True))
+"""One row, in the form that Alembic keeps."""
+
 meta = Table(
     "meta", metadata, Column("name", String(40), primary_key=True), Column("value", String(400), nullable=False)
 )
-"""Schema version, and the identity of the log that this database belongs to."""
+"""The identity of the log that this database belongs to."""
 
 head = Table(
     "head",

@@ -317,7 +317,7 @@ def test_a_database_of_another_version_or_kind(tmp_path: Path) -> None:
     with running(Settings(directory=tmp_path, port=0)):
         pass
     with closing(sqlite3.connect(tmp_path / "hub.sqlite")) as database:
-        database.execute("update meta set value = '99' where name = 'schema'")
+        database.execute("update alembic_version set version_num = '0000'")
         database.commit()
     assert fails(Settings(directory=tmp_path, port=0)).code == "hub.schema"
     assert fails(Settings(directory=tmp_path, port=0, database_url="mysql://x")).code == "hub.database-url"

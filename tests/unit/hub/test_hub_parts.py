@@ -46,7 +46,7 @@ def row(transaction: Transaction, name: str) -> str:
 
 
 def names(database: Database) -> set[str]:
-    return set(database.read_now(lambda c: c.execute(select(schema.meta.c.name)).scalars().all())) - {"schema"}
+    return set(database.read_now(lambda c: c.execute(select(schema.meta.c.name)).scalars().all()))
 
 
 def together(database: Database, *jobs: Callable[[Transaction], Any]) -> list[Any]:

@@ -1,0 +1,1 @@
+"""The versions. A file that was released never changes."""

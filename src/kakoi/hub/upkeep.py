@@ -1,0 +1,133 @@
+"""What an operator does to a hub besides running it: check it, back it up, collect what nobody names.
+
+All of it works on a hub that runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import obstore
+from obstore.store import LocalStore
+from sqlalchemy import Connection, create_engine, select
+
+from kakoi.core.errors import Fatal, Misuse
+from kakoi.hub import schema
+from kakoi.hub.audit import Audit, audit
+from kakoi.hub.database import translated
+from kakoi.hub.files import TEMPORARY, disk_errors, sync_directory, write_whole
+from kakoi.hub.hub import DATABASE_FILE, TOKEN_FILE, database_url
+from kakoi.hub.log import CHECKPOINT_FILE, KEY_FILE
+from kakoi.hub.settings import Settings
+
+DAY: Final = 86400
+_BLOCK: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collected:
+    """What ``collect`` found. Sizes are bytes."""
+
+    kept: int
+    deleted: int
+    deleted_bytes: int
+
+
+@contextmanager
+def _connected(settings: Settings) -> Iterator[Connection]:
+    url = database_url(settings)
+    if not settings.database_url and not (settings.directory / DATABASE_FILE).exists():
+        raise Misuse("hub.no-database", "expected the directory of a hub, got one without its database")
+    sqlite = url.startswith("sqlite")
+    engine = create_engine(url, isolation_level="AUTOCOMMIT" if sqlite else "REPEATABLE READ")
+    with ExitStack() as stack:
+        stack.callback(engine.dispose)
+        stack.enter_context(translated())
+        connection = stack.enter_context(engine.connect())
+        if sqlite:
+            connection.exec_driver_sql("BEGIN")  # one view of everything, while the hub goes on
+        yield connection
+
+
+def check(settings: Settings, *, blobs: bool) -> Audit:
+    """Re-verify the database (``audit``) and, if ``blobs``, the digest of every blob. Raises Fatal."""
+    with _connected(settings) as connection:
+        found = audit(connection)
+    for path in _blobs(settings.directory) if blobs else ():
+        digest = hashlib.sha256()
+        with disk_errors(path.parent), path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+        if digest.hexdigest() != path.name:
+            raise Fatal(
+                "hub.blob-damaged", "expected every blob to have the digest in its name, got another", hint=path.name
+            )
+    return found
+
+
+def collect(settings: Settings, *, now: int, older_than: int = 7 * DAY, delete: bool) -> Collected:
+    """Delete blobs (or, without ``delete``, count them) that no object names and nobody asked for in ``older_than`` seconds.
+
+    The age protects uploads whose manifest is still to come: asking for a blob, or sending it again, renews it.
+    """
+    with _connected(settings) as connection:
+        named = set(connection.execute(select(schema.refs.c.value).where(schema.refs.c.member == "blob")).scalars())
+    kept = deleted = size = 0
+    store = LocalStore(settings.directory / "blobs")
+    for page in obstore.list(store):
+        for item in page:
+            name = item["path"].rpartition("/")[2]
+            young = item["last_modified"].timestamp() > now - older_than
+            if name in named or young or name.startswith(TEMPORARY):
+                kept += 1
+                continue
+            deleted, size = deleted + 1, size + item["size"]
+            if delete:
+                obstore.delete(store, item["path"])
+    return Collected(kept=kept, deleted=deleted, deleted_bytes=size)
+
+
+def backup(settings: Settings, target: Path) -> None:
+    """Copy a hub, which may be running, to a new directory ``target``. Raises Misuse if that exists.
+
+    The order makes the copy consistent: first the checkpoint, then the database (which therefore holds at least what was
+    signed), then the blobs (at least those that the database's objects name).
+    """
+    source = settings.directory
+    if settings.database_url:
+        raise Misuse(
+            "hub.backup", "expected a hub with a database of its own, got one on a database server", hint="pg_dump"
+        )
+    if not (source / DATABASE_FILE).exists():
+        raise Misuse("hub.no-database", "expected the directory of a hub, got one without its database")
+    with disk_errors(target.parent):
+        target.mkdir(mode=0o700)
+        for name in (CHECKPOINT_FILE, KEY_FILE, TOKEN_FILE):
+            if (source / name).exists():
+                write_whole(
+                    target / name, (source / name).read_bytes(), mode=0o644 if name == CHECKPOINT_FILE else 0o600
+                )
+        with (
+            closing(sqlite3.connect(source / DATABASE_FILE)) as database,
+            closing(sqlite3.connect(target / DATABASE_FILE)) as copy,
+        ):
+            database.backup(copy)
+        for path in _blobs(source):
+            place = target / "blobs" / path.parent.name / path.name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            part = place.with_name(TEMPORARY + path.name)
+            shutil.copyfile(path, part)
+            part.replace(place)
+            sync_directory(place.parent)
+
+
+def _blobs(directory: Path) -> Iterator[Path]:
+    """Files of a hub's blobs, without those that are arriving."""
+    return (path for path in sorted((directory / "blobs").glob("??/*")) if not path.name.startswith(TEMPORARY))
