@@ -20,7 +20,7 @@ from kakoi.core.records import Record
 from support.strategies import records
 
 PURE_ROOMS = ("core", "attest", "contract", "wire")
-FEW = settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+FEW = settings(max_examples=5, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 
 
 def _all_records() -> list[type[Record]]:
@@ -94,7 +94,7 @@ def test_cut_and_extended_objects_are_refused(cls: type[Record], data: st.DataOb
 
 
 @every_kind
-@settings(FEW, max_examples=3)
+@settings(FEW, max_examples=2)
 @given(data=st.data())
 def test_unknown_missing_and_repeated_members_are_refused(cls: type[Record], data: st.DataObject) -> None:
     record = data.draw(records(cls))
@@ -116,7 +116,7 @@ def test_unknown_missing_and_repeated_members_are_refused(cls: type[Record], dat
 
 
 @every_kind
-@settings(FEW, max_examples=3)
+@settings(FEW, max_examples=2)
 @given(data=st.data())
 def test_no_member_takes_a_value_of_another_type(cls: type[Record], data: st.DataObject) -> None:
     record = data.draw(records(cls))
