@@ -91,7 +91,7 @@ def log_part(visit: Visit) -> Response:
         )
     except KakoiError as error:
         return visit.error(error)
-    return visit.page("log.html", whole=whole, index=proof.index, size=newest.size, origin=newest.origin)
+    return visit.page("log.html", whole=whole, index=proof.index, entries=newest.size, origin=newest.origin)
 
 
 # Approval -------------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from starlette.responses import Response
 
 from kakoi.console import runs
-from kakoi.console.contracts import all_standings, standing, waiting
+from kakoi.console.contracts import all_standings, waiting
 from kakoi.console.drafting import published
 from kakoi.console.memory import Memory
 from kakoi.console.visit import Visit
@@ -144,7 +144,7 @@ def _desk(visit: Visit) -> dict[str, Any]:
     library, home = visit.console.library, visit.console.home
     standings = [
         item
-        for item in (standing(visit, whole) for whole in library.contracts())
+        for item in all_standings(visit)
         if item.status in ("in-force", "waiting", "not-yet") and set(home.ids) & set(item.whole.parties_with("analyst"))
     ]
     tables: dict[str, list[Any]] = {}
