@@ -6,10 +6,12 @@ Started from an image (``kakoi enclave build``), which is what is measured; ever
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import kakoi
 from kakoi.core.errors import KakoiError, Misuse, Unavailable
@@ -33,6 +35,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--name", default="enclave")
     parser.add_argument("--claim-seconds", type=int, default=CLAIM_SECONDS)
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, _end)
     try:
         _serve(options)
     except KakoiError as error:
@@ -49,7 +52,12 @@ def _serve(options: argparse.Namespace) -> None:
             "image.missing", "expected to run from an image, got the installed package", hint="kakoi enclave serve"
         )
     missing = harden()
-    engine = SandboxedEngine()
+    with closing(SandboxedEngine()) as engine:
+        _claims(options, engine, missing)
+
+
+def _claims(options: argparse.Namespace, engine: SandboxedEngine, missing: tuple[str, ...]) -> NoReturn:
+    """Claim runs and carry them out, for ever."""
     enclave = Enclave(
         hub=HubClient(options.hub),
         producer=producer(options.platform, software=options.platform_directory, measurement=image.measure(IMAGE)),
@@ -70,6 +78,11 @@ def _serve(options: argparse.Namespace) -> None:
         except Unavailable as error:
             _say("", f"waits: {error.message} [{error.code}]")
             time.sleep(1)
+
+
+def _end(signal_number: int, frame: object) -> NoReturn:
+    """The operator's polite stop ends like an interrupt: keys are wiped and sandboxes killed on the way out."""
+    raise KeyboardInterrupt
 
 
 def _token(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from kakoi.contract.approve import Agreement
@@ -10,20 +10,35 @@ from kakoi.enclave.gate.release import apply
 from kakoi.enclave.job import PartFd
 from kakoi.enclave.keeper.job import job_for
 from kakoi.enclave.sandbox import layers
+from kakoi.enclave.sandbox.pool import Pool
 from kakoi.enclave.sandbox.run import run_job
 from kakoi.wire.messages import GateDecision, RunRequest
 
 
 class SandboxedEngine:
-    """Runs each job in a sandbox of its own and lets the gate judge what comes out."""
+    """Runs each job in a sandbox of its own, which waits with its libraries loaded, and lets the gate judge what comes out."""
 
     def __init__(self) -> None:
         self.missing_layers = layers.missing()
+        self._pool = Pool(without=frozenset(self.missing_layers))
+
+    def close(self) -> None:
+        """Kill the waiting sandboxes."""
+        self._pool.close()
 
     def compute(
-        self, agreement: Agreement, request: RunRequest, tables: Mapping[str, tuple[int, ...]], *, seconds: int
+        self,
+        agreement: Agreement,
+        request: RunRequest,
+        tables: Mapping[str, tuple[int, ...]],
+        *,
+        seconds: int,
+        stopped: Callable[[], bool],
     ) -> tuple[bytes, tuple[GateDecision, ...]]:
-        """What the gate let out, and its decisions. ``tables``: descriptors of Parquet by manifest id."""
+        """What the gate let out, and its decisions. ``tables``: descriptors of Parquet by manifest id.
+
+        ``stopped`` is asked five times a second and kills the job.
+        """
         job = job_for(agreement, request)
         contract = agreement.contract
         parts = [
@@ -32,7 +47,7 @@ class SandboxedEngine:
             for file, descriptor in zip(agreement.manifests[identity].record.files, descriptors, strict=True)
         ]
         limits = replace(contract.limits, wall_seconds=min(contract.limits.wall_seconds, seconds))
-        answer = run_job(job, parts, limits, contract.accepted_weaknesses)
+        answer = run_job(job, parts, limits, contract.accepted_weaknesses, pool=self._pool, stopped=stopped)
         released = apply(
             answer,
             agreement.analyses[request.analysis].record,

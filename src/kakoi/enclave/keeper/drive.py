@@ -48,9 +48,18 @@ class Engine(Protocol):
     """Whoever turns plaintext tables into a gated output. The keeper gives it descriptors of sealed memory, never keys."""
 
     def compute(
-        self, agreement: Agreement, request: RunRequest, tables: Mapping[str, tuple[int, ...]], *, seconds: int
+        self,
+        agreement: Agreement,
+        request: RunRequest,
+        tables: Mapping[str, tuple[int, ...]],
+        *,
+        seconds: int,
+        stopped: Callable[[], bool],
     ) -> tuple[bytes, tuple[GateDecision, ...]]:
-        """What the gate let out, and its decisions. ``tables``: descriptors of Parquet by manifest id."""
+        """What the gate let out, and its decisions. ``tables``: descriptors of Parquet by manifest id.
+
+        ``stopped`` is asked now and then; once it says yes the job is killed.
+        """
         ...
 
 
@@ -195,7 +204,7 @@ class Drive:
         self, agreement: Agreement, request: RunRequest, tables: Mapping[str, tuple[int, ...]], seconds: int
     ) -> tuple[bytes, tuple[GateDecision, ...]]:
         try:
-            return self._enclave.engine.compute(agreement, request, tables, seconds=seconds)
+            return self._enclave.engine.compute(agreement, request, tables, seconds=seconds, stopped=self._lost.is_set)
         except Unavailable as error:
             # A machine that cannot run the engine will not learn it in another attempt: the analyst is told, once.
             raise Refused(error.code, error.message, hint=error.hint) from error
