@@ -83,7 +83,7 @@ def agree(bundle: ContractBundle) -> Agreement:
     cards: dict[str, Signed[PartyCard]] = {card.id: card for card in map(open_card, bundle.cards)}
     draft = Contract.decode(bundle.contract.payload)
     _exactly(list(cards), [party.party for party in draft.parties], "parties' cards")
-    if len({card.record.name for card in cards.values()}) != len(bundle.cards):
+    if len({card.record.name.casefold() for card in cards.values()}) != len(bundle.cards):
         raise Refused(
             "contract.names",
             "expected every party under a name of its own, got the same name twice",
