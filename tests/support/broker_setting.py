@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kakoi.attest.report import AppraisalRefused, Check, Collateral, Evidence, Verdict
 from kakoi.broker.ledger import Decision, Ledger
-from kakoi.broker.service import Broker
+from kakoi.broker.service import Broker, CollateralSource
 from kakoi.contract.approve import Agreement
 from kakoi.contract.model import DatasetManifest
 from kakoi.contract.sign import open_card, seal
@@ -46,6 +47,10 @@ class Setting:
     told: list[Decision] = field(default_factory=list)
     good: bool = True
     refuse: bool = False
+    collateral: CollateralSource = field(default_factory=NoCollateral)
+    evaluation_number: int | None = None
+    floors: list[dict[str, int]] = field(default_factory=list)
+    """What ``judge`` was told of earlier evaluation numbers."""
 
     def broker(self) -> Broker:
         """A fresh process over the same directory."""
@@ -53,17 +58,27 @@ class Setting:
             home=self.home,
             ledger=Ledger(self.path / "ledger.sqlite"),
             hub=self.hub,
-            collateral=NoCollateral(),
+            collateral=self.collateral,
             judge=self.judge,
             clock=self.clock,
             tell=self.told.append,
         )
 
     def judge(
-        self, evidence: Evidence, collateral: Collateral, agreement: Agreement, report_data: bytes, now: int
+        self,
+        evidence: Evidence,
+        collateral: Collateral,
+        agreement: Agreement,
+        report_data: bytes,
+        now: int,
+        floors: Mapping[str, int],
     ) -> Verdict:
         """Plays ``attest.registry.judge``, which has tests of its own."""
+        self.floors.append(dict(floors))
         good = verdict(report_data, now)
+        if self.evaluation_number is not None:
+            claims = replace(good.claims, tcb_evaluation_number=self.evaluation_number, product="00906ed50000")
+            good = replace(good, claims=claims)
         if self.refuse:
             bad = Check(name="measurement", outcome="failed", expected="aa", got="bb", mender="enclave-author")
             raise AppraisalRefused(

@@ -17,6 +17,8 @@ from kakoi.core.errors import Misuse
 from kakoi.core.x509 import utc
 
 REPORT_DATA_SIZES: Final = (32, 48, 64)
+SKEW_SECONDS: Final = 60
+"""How far ahead of the judge's clock a vendor's may be: evidence can carry a time of its own, a second old or young."""
 _KEPT: Final = 4096
 _MISSING: Final = "nothing in the policy"
 _ABSENT: Final = "not in this evidence"
@@ -142,10 +144,11 @@ def _evaluation(verified: VerifiedEvidence, policy: PlatformPolicy, floor: int) 
     else:
         ok = number is not None and number >= rule
         checks = [_check("tcb-evaluation-number", f"at least {rule}", got, "platform-operator", ok)]
-    if floor:
-        ok = number is not None and number >= floor
+    # The floor is this judge's own memory. Only a breach shows, so that whoever judges an accepted session again, years
+    # later and without that memory, comes to the same verdict.
+    if floor and (number is None or number < floor):
         name = "tcb-evaluation-number.rollback"
-        checks.append(_check(name, f"at least {floor}, which was seen before", got, "platform-operator", ok))
+        checks.append(_check(name, f"at least {floor}, which was seen before", got, "platform-operator", False))
     return checks
 
 
@@ -154,7 +157,7 @@ def _age(verified: VerifiedEvidence, policy: PlatformPolicy, now: int) -> list[C
     got = "no date" if issued is None else f"issued {utc(issued)}"
     if isinstance(rule, Unchecked):
         return [_skip("collateral-age", rule, got)]
-    ok = issued is not None and 0 <= now - issued <= rule
+    ok = issued is not None and -SKEW_SECONDS <= now - issued <= rule
     return [_check("collateral-age", f"at most {rule} seconds at {utc(now)}", got, "platform-operator", ok)]
 
 

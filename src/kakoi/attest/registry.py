@@ -40,6 +40,7 @@ HARDWARE: Final[Mapping[PlatformKind, Verifier]] = MappingProxyType(
     }
 )
 """The verifiers of real hardware. Never holds ``software``: the broker's development mode adds that by itself."""
+_NO_FLOORS: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 def find_policy(evidence: Evidence, policy: AttestationPolicy) -> PlatformPolicy:
@@ -64,8 +65,11 @@ def judge(
     now: int,
     verifiers: Mapping[PlatformKind, Verifier] = HARDWARE,
     evaluation_floor: int = 0,
+    evaluation_floors: Mapping[str, int] = _NO_FLOORS,
 ) -> Verdict:
     """The verdict on ``evidence``, returned only if it is genuine and the policy accepts all of it.
+
+    ``evaluation_floor``, and ``evaluation_floors`` by product: the highest TCB evaluation numbers accepted before.
 
     Raises Malformed and Refused from verification; Refused ``appraisal.platform-not-accepted`` and
     ``appraisal.no-verifier``; AppraisalRefused ``appraisal.refused`` with ``.verdict`` for every mismatch at once.
@@ -80,4 +84,5 @@ def judge(
         )
     verified = verifier.verify(evidence, collateral, now=now)
     more = verifier.appraise(verified, entry)
-    return appraise(verified, entry, report_data=report_data, now=now, evaluation_floor=evaluation_floor, more=more)
+    floor = max(evaluation_floor, evaluation_floors.get(verified.claims.product, 0))
+    return appraise(verified, entry, report_data=report_data, now=now, evaluation_floor=floor, more=more)

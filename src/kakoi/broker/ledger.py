@@ -27,6 +27,9 @@ create table if not exists answer (run text not null, attempt integer not null, 
     about text not null, object text not null, envelope blob not null, sent integer not null default 0,
     primary key (run, attempt, stage));
 create table if not exists decision (seq integer primary key, at integer not null, body blob not null, hash blob not null);
+create table if not exists waiting (session text primary key, envelope blob not null);
+create table if not exists evaluation (platform text not null, product text not null, number integer not null,
+    primary key (platform, product));
 create table if not exists cursor (name text primary key, value integer not null);
 """
 _GENESIS: Final = b"\x00" * 32
@@ -209,6 +212,33 @@ class Ledger:
             "update answer set sent = 1 where run = ? and attempt = ? and stage = ?",
             (answer.run, answer.attempt, answer.stage),
         )
+
+    def wait(self, session: Envelope) -> bool:
+        """Remember a session that cannot be judged yet. False if it was remembered already."""
+        cursor = self._db.execute("insert or ignore into waiting values (?, ?)", (session.payload_id, session.encode()))
+        return cursor.rowcount > 0
+
+    def waiting(self) -> list[Envelope]:
+        """Sessions that could not be judged yet, oldest first."""
+        rows = self._db.execute("select envelope from waiting order by rowid").fetchall()
+        return [Envelope.decode(row[0]) for row in rows]
+
+    def stop_waiting(self, session: str) -> None:
+        """The session was judged, or its run has ended."""
+        self._db.execute("delete from waiting where session = ?", (session,))
+
+    def raise_floor(self, platform: str, product: str, number: int) -> None:
+        """Remember that a TCB evaluation number was accepted for a product of a kind of platform. Never goes down."""
+        self._db.execute(
+            "insert into evaluation values (?, ?, ?) on conflict (platform, product) "
+            "do update set number = max(number, excluded.number)",
+            (platform, product, number),
+        )
+
+    def floors(self, platform: str) -> dict[str, int]:
+        """The highest TCB evaluation number accepted so far, by product."""
+        rows = self._db.execute("select product, number from evaluation where platform = ?", (platform,))
+        return {str(product): int(number) for product, number in rows.fetchall()}
 
     def cursor(self, name: str) -> int:
         """How far a feed was read."""

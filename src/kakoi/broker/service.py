@@ -7,9 +7,10 @@ rounds loses nothing and says nothing twice, because the state machines are rebu
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, Protocol
 
+from kakoi.attest.registry import find_policy
 from kakoi.attest.report import Collateral, Evidence, Verdict
 from kakoi.broker.decide import Facts, decide_grant, decide_request
 from kakoi.broker.ledger import Answer, Decision, Ledger
@@ -19,7 +20,7 @@ from kakoi.contract.sign import Signed, open_signed, seal
 from kakoi.core import crypto
 from kakoi.core.clock import Clock
 from kakoi.core.dsse import Envelope
-from kakoi.core.errors import KakoiError, Malformed, Misuse, Refused
+from kakoi.core.errors import KakoiError, Malformed, Misuse, Refused, Unavailable
 from kakoi.core.ids import ObjectId, PartyId
 from kakoi.net.answers import RunState
 from kakoi.net.bundle import ObjectSource, fetch_bundle
@@ -37,6 +38,9 @@ from kakoi.wire.broker_run import (
 )
 from kakoi.wire.messages import Challenge, Denial, GrantedKey, KeyGrant, RunRequest, Session, grant_info
 
+COLLATERAL_SECONDS: Final = 240
+"""For how long after its challenge a session may wait for endorsements that nobody gives now. An enclave waits longer."""
+
 
 class CollateralSource(Protocol):
     """Where the owner gets vendors' endorsements."""
@@ -46,8 +50,9 @@ class CollateralSource(Protocol):
         ...
 
 
-Judge = Callable[[Evidence, Collateral, Agreement, bytes, int], Verdict]
-"""Verify and appraise: evidence, collateral, agreement, expected report data, now."""
+Judge = Callable[[Evidence, Collateral, Agreement, bytes, int, Mapping[str, int]], Verdict]
+"""Verify and appraise: evidence, collateral, agreement, expected report data, now, and by product the highest TCB
+evaluation number that was accepted before."""
 
 
 class Hub(ObjectSource, Protocol):
@@ -81,6 +86,8 @@ class Broker:
         self._agreements: dict[str, Agreement] = {}
         self._machines: dict[str, BrokerRun] = {}
         self._ids: dict[str, PartyId] = {}
+        self._unanswered: set[str] = set()
+        """Sessions that had to be put off in this round."""
 
     def _me(self, contract: ObjectId) -> PartyId:
         """This owner's id in a contract, which may name an earlier card of the same keys."""
@@ -101,6 +108,7 @@ class Broker:
                 # One bad object must not stop the feed; what was wrong with it is on record.
                 self._note("", 0, "read", error)
         self._ledger.move_cursor("objects", page.next)
+        self._judge_waiting()
         self._attempts()
         self._send()
 
@@ -163,6 +171,14 @@ class Broker:
         for instruction in instructions:
             self._carry_out(ObjectId(contract), envelope, instruction)
 
+    def _judge_waiting(self) -> None:
+        """Sessions for which endorsements were missing: the vendor may answer now."""
+        for envelope in self._ledger.waiting():
+            self._unanswered.discard(envelope.payload_id)
+            self._session(open_session(envelope))
+            if envelope.payload_id not in self._unanswered:
+                self._ledger.stop_waiting(envelope.payload_id)
+
     def _carry_out(self, contract: ObjectId, request: Envelope, instruction: Instruction) -> None:
         now = self._clock.now()
         attempt, about = (
@@ -177,6 +193,19 @@ class Broker:
                 self._grant(contract, request, instruction.session, now)
         except (Malformed, Refused) as error:
             self._deny(request.payload_id, contract, attempt, about, error, now)
+        except _NoEndorsements as missing:
+            self._wait_or_deny(contract, request, missing, now)
+
+    def _wait_or_deny(self, contract: ObjectId, request: Envelope, missing: _NoEndorsements, now: int) -> None:
+        """Try again in the next round while the session is young; then say no, so that the analyst learns why."""
+        session = missing.session
+        challenge = self._own_challenge(session.record.run, session.record.attempt)
+        if 0 <= now - challenge.record.issued_at <= COLLATERAL_SECONDS:
+            self._unanswered.add(session.id)
+            if self._ledger.wait(session.envelope):
+                self._note(request.payload_id, session.record.attempt, "collateral", missing.why)
+            return
+        self._deny(request.payload_id, contract, session.record.attempt, session.id, missing.why, now)
 
     def _challenge(self, contract: ObjectId, request: Envelope, attempt: int, now: int) -> None:
         run = request.payload_id
@@ -198,7 +227,14 @@ class Broker:
     def _grant(self, contract: ObjectId, request: Envelope, session: Signed[Session], now: int) -> None:
         record = session.record
         agreement = self._agreement(contract)
-        collateral = self._collateral.collateral(record.evidence, now)
+        used: list[Collateral] = []
+
+        def judge(record: Session) -> Verdict:
+            """Asks for endorsements last, when nothing else refuses: nobody makes a broker call its vendors for nothing."""
+            used.append(self._endorsements(session, agreement, now))
+            floors = self._ledger.floors(record.evidence.platform)
+            return self._judge(record.evidence, used[0], agreement, record.report_data, now, floors)
+
         verdict = decide_grant(
             agreement=agreement,
             owner=self._me(contract),
@@ -206,7 +242,7 @@ class Broker:
             challenge=self._own_challenge(record.run, record.attempt),
             session=session,
             facts=self._facts(request),
-            judge=lambda s: self._judge(s.evidence, collateral, agreement, s.report_data, now),
+            judge=judge,
             now=now,
         )
         grant = KeyGrant(
@@ -217,13 +253,24 @@ class Broker:
             owner=self._me(contract),
             keys=tuple(self._sealed_keys(agreement, session)),
             verdict=verdict,
-            collateral=collateral,
+            collateral=used[0],
             issued_at=now,
             lease_until=now + agreement.contract.limits.lease_seconds,
         )
         envelope = seal(grant, self._home.keys.signer())
         answer = Answer(run=record.run, attempt=record.attempt, stage="grant", about=session.id, envelope=envelope)
+        number = verdict.claims.tcb_evaluation_number
+        if number is not None:
+            self._ledger.raise_floor(verdict.claims.platform, verdict.claims.product, number)
         self._say(answer, now, verdict)
+
+    def _endorsements(self, session: Signed[Session], agreement: Agreement, now: int) -> Collateral:
+        evidence = session.record.evidence
+        find_policy(evidence, agreement.contract.platforms)
+        try:
+            return self._collateral.collateral(evidence, now)
+        except Unavailable as error:
+            raise _NoEndorsements(session, error) from None
 
     def _own_challenge(self, run: str, attempt: int) -> Signed[Challenge]:
         for answer in self._ledger.answers(run):
@@ -311,6 +358,14 @@ class Broker:
             withdrawn=self._ledger.withdrawn(),
             granted_runs=self._ledger.granted_runs(request.contract, request.analysis, besides=envelope.payload_id),
         )
+
+
+class _NoEndorsements(Exception):
+    """Nobody gives endorsements for a session's evidence now. Not an Unavailable of the hub, which ends the round."""
+
+    def __init__(self, session: Signed[Session], why: Unavailable) -> None:
+        super().__init__(why.code)
+        self.session, self.why = session, why
 
 
 def _as_event(answer: Answer) -> ChallengeIssued | Answered | RunDenied:

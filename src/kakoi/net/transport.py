@@ -95,7 +95,7 @@ class Answer:
         return self._reusable and self._left == 0 and not self._response.will_close
 
 
-class _TimedReader(io.RawIOBase):
+class TimedReader(io.RawIOBase):
     """Reads from a socket, each read within the idle limit and all of them before the deadline."""
 
     def __init__(self, sock: socket.socket, idle: float, deadline: float) -> None:
@@ -117,10 +117,10 @@ class _TimedReader(io.RawIOBase):
         super().close()
 
 
-class _TimedSocket:
+class TimedSocket:
     """What ``HTTPResponse`` needs of a socket: a file to read from."""
 
-    def __init__(self, reader: _TimedReader) -> None:
+    def __init__(self, reader: TimedReader) -> None:
         self._reader = reader
 
     def makefile(self, _mode: str) -> io.BufferedReader:
@@ -219,8 +219,8 @@ def _converse(connection: http.client.HTTPConnection, request: Request) -> Answe
         _send(connection, sock, request.body, request.idle, deadline)
     except (BrokenPipeError, ConnectionResetError) as error:
         broken = error  # a server that refuses an upload answers and hangs up: the answer may still be there
-    reader = _TimedReader(sock, request.idle, deadline)
-    connection.response_class = lambda _sock, **named: http.client.HTTPResponse(_TimedSocket(reader), **named)  # type: ignore[assignment,arg-type]
+    reader = TimedReader(sock, request.idle, deadline)
+    connection.response_class = lambda _sock, **named: http.client.HTTPResponse(TimedSocket(reader), **named)  # type: ignore[assignment,arg-type]
     try:
         response = connection.getresponse()
     except (OSError, http.client.HTTPException):
