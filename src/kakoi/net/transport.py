@@ -103,9 +103,11 @@ class TimedReader(io.RawIOBase):
         self._idle, self._deadline = idle, deadline
 
     def readable(self) -> bool:
+        """Always."""
         return True
 
     def readinto(self, buffer: Any) -> int | None:
+        """One read, in time. Raises TimeoutError."""
         left = min(self._idle, self._deadline - time.monotonic())
         if left <= 0:
             raise TimeoutError("the answer took too long")
@@ -113,6 +115,7 @@ class TimedReader(io.RawIOBase):
         return self._raw.readinto(buffer)
 
     def close(self) -> None:
+        """Let go of the socket."""
         self._raw.close()
         super().close()
 
@@ -124,6 +127,7 @@ class TimedSocket:
         self._reader = reader
 
     def makefile(self, _mode: str) -> io.BufferedReader:
+        """The one file."""
         return io.BufferedReader(self._reader, BLOCK)
 
 
