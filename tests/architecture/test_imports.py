@@ -55,6 +55,7 @@ FORBIDDEN = [
     ("software-reach", "hub/forbidden.py", "from kakoi.attest.software import verify"),
     ("evidence-users", "broker/service.py", "import kakoi.evidence"),
     ("evidence-users", "sdk/draft.py", "from kakoi.evidence import software"),
+    ("testing-users", "cli/doctor.py", "from kakoi.testing import x509_kit"),
     ("siblings", "core/ids.py", "from kakoi.core import dsse"),
 ]
 

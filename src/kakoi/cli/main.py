@@ -7,7 +7,8 @@ from typing import NoReturn
 
 import typer
 
-from kakoi.cli import attest, console, contract, dataset, party, run, serve
+from kakoi.cli import attest, collateral, console, contract, dataset, party, run, serve
+from kakoi.cli.conformance import conformance
 from kakoi.cli.doctor import doctor
 from kakoi.cli.hub import app as hub_app
 from kakoi.cli.i18n import t
@@ -27,6 +28,7 @@ app.add_typer(dataset.app, name="dataset")
 app.add_typer(contract.analysis_app, name="analysis")
 app.add_typer(contract.app, name="contract")
 app.add_typer(attest.app, name="attest")
+app.add_typer(collateral.app, name="collateral")
 app.add_typer(hub_app, name="hub")
 app.add_typer(serve.broker_app, name="broker")
 app.add_typer(console.app, name="console")
@@ -35,6 +37,7 @@ app.add_typer(serve.platform_app, name="platform")
 app.command("run", help=t("help.run"))(run.run)
 app.add_typer(run.result_app, name="result")
 app.command("verify", help=t("help.verify"))(run.verify)
+app.command("conformance", help=t("help.conformance"))(conformance)
 app.command("doctor", help=t("help.doctor"))(doctor)
 
 

@@ -1,0 +1,1 @@
+"""The negative corpus: bad twins of good evidence, and what a verifier says about each. Judges nothing itself."""
