@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kakoi.cli.i18n import t
-from kakoi.cli.ui import errors_as_exit_codes, out
+from kakoi.cli.ui import SystemClock, errors_as_exit_codes, out
 from kakoi.contract.model import LogKey
 from kakoi.core.errors import Misuse
 from kakoi.party.files import read_limited, write_private
@@ -51,3 +51,51 @@ def log_key(directory: Path) -> LogKey:
             "log.not-started", "expected a hub that has started once, found no log key", hint="kakoi hub serve"
         )
     return SecretLogKey.decode(read_limited(path, limit=SecretLogKey.MAX_BYTES)).public
+
+
+@app.command("check", help=t("help.hub-check"))
+def check(
+    directory: Directory, blobs: Annotated[bool, typer.Option("--blobs", help=t("help.hub-check-blobs"))] = False
+) -> None:
+    """Verify the database, the log and, if asked, every blob again."""
+    from kakoi.hub.settings import Settings
+    from kakoi.hub.upkeep import check as check_hub
+
+    with errors_as_exit_codes():
+        found = check_hub(Settings(directory=directory), blobs=blobs)
+        out.print(t("hub.checked", objects=found.objects, entries=found.size))
+
+
+@app.command("gc", help=t("help.hub-gc"))
+def collect(
+    directory: Directory, delete: Annotated[bool, typer.Option("--delete", help=t("help.hub-gc-delete"))] = False
+) -> None:
+    """Count, or delete, old blobs that no object names."""
+    from kakoi.hub.settings import Settings
+    from kakoi.hub.upkeep import collect as collect_blobs
+
+    with errors_as_exit_codes():
+        found = collect_blobs(Settings(directory=directory), now=SystemClock().now(), delete=delete)
+        key = "hub.deleted" if delete else "hub.orphans"
+        out.print(t(key, kept=found.kept, count=found.deleted, size=found.deleted_bytes))
+
+
+@app.command("backup", help=t("help.hub-backup"))
+def backup(directory: Directory, target: Annotated[Path, typer.Argument(help=t("help.hub-backup-target"))]) -> None:
+    """Copy a hub, which may be running, to a new directory."""
+    from kakoi.hub.settings import Settings
+    from kakoi.hub.upkeep import backup as copy_hub
+
+    with errors_as_exit_codes():
+        copy_hub(Settings(directory=directory), target)
+        out.print(t("run.written", path=target))
+
+
+@app.command("migrate", help=t("help.hub-migrate"))
+def migrate(directory: Directory) -> None:
+    """Upgrade the tables of a hub that does not run."""
+    from kakoi.hub.migrate import migrate as migrate_hub
+    from kakoi.hub.settings import Settings
+
+    with errors_as_exit_codes():
+        out.print(t("hub.migrated", version=migrate_hub(Settings(directory=directory))))
