@@ -24,8 +24,8 @@ from kakoi.cli.ui import SystemClock
 from kakoi.contract.approve import Agreement
 from kakoi.contract.model import Contract
 from kakoi.core.ids import ObjectId
+from kakoi.enclave import machine
 from kakoi.enclave.keeper.drive import CLAIM_SECONDS
-from kakoi.enclave.sandbox import layers
 from kakoi.net.client import HubClient
 from kakoi.party.home import PartyHome
 from kakoi.sdk.run import Opened, await_run, load_agreement, open_result
@@ -136,7 +136,7 @@ def deployed(directory: Path, *, hospitals: int = 3, claim_seconds: int = CLAIM_
         client = stage.start_hub()
         for home, item in zip(cast.hospitals, files, strict=True):
             cast.seal_and_upload(client, home, item)
-        contract = cast.draft(client, log_key(directory / "hub"), layers.missing(), max_runs=100)
+        contract = cast.draft(client, log_key(directory / "hub"), machine.missing(), max_runs=100)
         cast.agreed = cast.publish(client, contract)
         scene = Scene(stage=stage, cast=cast, client=client, contract=contract, files=files)
         brokers = {item.path.parent.name: home for home, item in zip(cast.hospitals, files, strict=True)}

@@ -172,7 +172,10 @@ class KeptCollateral:
         except Unavailable as error:
             self._silent[vendor if error.code in _NOBODY_THERE else want.asked] = (now, error)
             raise
-        self._kept.write(piece)
+        try:
+            self._kept.write(piece)
+        except Unavailable as error:
+            self._tell(error)  # a full disk is no reason to do without what is in hand
         return piece
 
     def _answer(self, want: Want, now: int, kept: tuple[int, ...] | None) -> Piece:

@@ -92,9 +92,9 @@ class HttpGet:
         with _translated(where), closing(self._connection(parts)) as connection:
             connection.connect()
             connection.sock.settimeout(self._idle)
-            with closing(TimedReader(connection.sock, self._idle, deadline)) as reader:
-                with closing(_ask(connection, parts, reader)) as response:
-                    return _read(response, where, most, types)
+            reader = TimedReader(connection.sock, self._idle, deadline)
+            with closing(reader), closing(_ask(connection, parts, reader)) as response:
+                return _read(response, where, most, types)
 
     def _connection(self, parts: SplitResult) -> http.client.HTTPConnection:
         host, port = parts.hostname or "", parts.port

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Final
@@ -17,9 +18,9 @@ from kakoi.attest.policy import AttestationPolicy
 from kakoi.attest.report import Collateral, Evidence, Verdict
 from kakoi.attest.software.verify import reference_policy
 from kakoi.broker import devmode
-from kakoi.broker.collateral import FileCollateral
 from kakoi.broker.ledger import Decision, Ledger
-from kakoi.broker.service import Broker
+from kakoi.broker.service import Broker, Judge
+from kakoi.cli.collateral import CacheOption, CaOption, FromOption, source
 from kakoi.cli.contract import HubUrl, Party
 from kakoi.cli.i18n import t
 from kakoi.cli.party import KeyFile
@@ -44,7 +45,10 @@ PlatformDirectory = Annotated[Path, typer.Option("--platform-directory", help=t(
 def broker_serve(
     party: Party,
     hub: HubUrl,
-    collateral: Annotated[Path, typer.Option("--collateral", help=t("help.collateral"))],
+    collateral: Annotated[Path | None, typer.Option("--collateral", help=t("help.collateral"))] = None,
+    collateral_cache: CacheOption = None,
+    collateral_from: FromOption = "",
+    collateral_ca: CaOption = None,
     accept_software_platform: Annotated[
         bool, typer.Option("--accept-software-platform", help=t("help.accept-software"))
     ] = False,
@@ -65,25 +69,13 @@ def broker_serve(
         if accept_software_platform:
             err.print(f"[bold red]{t('software.notice')}[/]")
 
-        def judge(
-            evidence: Evidence, endorsements: Collateral, agreement: Agreement, report_data: bytes, now: int
-        ) -> Verdict:
-            return registry.judge(
-                evidence,
-                endorsements,
-                agreement.contract.platforms,
-                report_data=report_data,
-                now=now,
-                verifiers=verifiers(agreement.contract.platforms),
-            )
-
         client = HubClient(hub)
         broker = Broker(
             home=home,
             ledger=Ledger(home.path / "ledger.sqlite"),
             hub=client,
-            collateral=FileCollateral(collateral),
-            judge=judge,
+            collateral=source(collateral, collateral_cache, collateral_from, collateral_ca),
+            judge=judge_with(verifiers),
             clock=SystemClock(),
             tell=_tell,
         )
@@ -108,6 +100,31 @@ def broker_serve(
             except Unavailable as error:
                 err.print(t("broker.waits", message=error.message, code=error.code))
                 time.sleep(1)
+
+
+def judge_with(verifiers: devmode.Verifiers) -> Judge:
+    """What a broker judges evidence with: the contract's policy, these verifiers, and what it accepted before."""
+
+    def judge(
+        evidence: Evidence,
+        endorsements: Collateral,
+        agreement: Agreement,
+        report_data: bytes,
+        now: int,
+        floors: Mapping[str, int],
+    ) -> Verdict:
+        policy = agreement.contract.platforms
+        return registry.judge(
+            evidence,
+            endorsements,
+            policy,
+            report_data=report_data,
+            now=now,
+            verifiers=verifiers(policy),
+            evaluation_floors=floors,
+        )
+
+    return judge
 
 
 def _tell(decision: Decision) -> None:
