@@ -13,12 +13,14 @@ import inspect
 import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kakoi.attest.software.admit import with_software
+from kakoi.attest.software.verify import LABEL
 from kakoi.contract.approve import Agreement
-from kakoi.contract.model import Analysis, Output, Parameter, TableUse
+from kakoi.contract.model import Analysis, ContractAnalysis, Output, Parameter, TableUse
 from kakoi.contract.sign import seal
 from kakoi.core.errors import Misuse
 from kakoi.core.ids import ObjectId, PartyId, parse_id
@@ -98,6 +100,24 @@ class Room:
                 "sdk.function", "expected a function whose source can be read", hint="write it in a cell or a file"
             ) from None
         return self._publish("python", source, name, title, reads, tuple(outputs), parameters)
+
+    def propose(self, contract: OpenContract, analyses: Mapping[ObjectId, int]) -> ObjectId:
+        """The next version of a contract, with more analyses (id: how often each may run); its id.
+
+        Signed by this party as its drafter, and approved by nobody yet: every party reads and signs it (``kakoi contract sign``).
+        """
+        before = contract.agreement.contract
+        more = tuple(ContractAnalysis(analysis=identity, max_runs=runs) for identity, runs in analyses.items())
+        draft = replace(
+            before,
+            version=before.version + 1,
+            supersedes=contract.agreement.id,
+            drafter=PartyId(self._home.card.id),
+            analyses=(*before.analyses, *more),
+        )
+        envelope = seal(draft, self._home.keys.signer())
+        self._client.put_object(envelope)
+        return envelope.payload_id
 
     def _publish(
         self,
@@ -185,10 +205,16 @@ class Result:
 
     @property
     def proof(self) -> str:
-        """What the passport proves, and what it does not: one line each, by the keys of the message catalogue."""
+        """What the passport proves (✔) and what it does not (○), one line each; first of all if no hardware protects it."""
         verified = self._opened.verified
-        lines = [f"+ {said.key} {dict(said.parameters)}" for said in verified.proven]
-        return "\n".join([*lines, *(f"- {said.key} {dict(said.parameters)}" for said in verified.not_proven)])
+        lines = [] if verified.protected_by_hardware else [LABEL]
+        lines += [f"✔ {said}" for said in verified.proven] + [f"○ {said}" for said in verified.not_proven]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<p>{escape(', '.join(self.names))}</p><pre>{escape(self.proof)}</pre>"
 
     def save(self, path: str | Path) -> None:
         """Write ``result.kakoi``, which ``kakoi verify`` checks offline. Raises Misuse if the file exists."""

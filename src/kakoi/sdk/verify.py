@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from kakoi.attest import registry
 from kakoi.attest.policy import AttestationPolicy
@@ -32,12 +32,32 @@ Verifiers = Callable[[AttestationPolicy], Mapping[PlatformKind, Verifier]]
 because whoever reads one must be told what it is, and reading releases no key."""
 
 
+SENTENCES: Final[Mapping[str, str]] = {
+    "verify.proven.contract": "All {parties} parties signed exactly this contract, its data sets and its analyses",
+    "verify.proven.request": "The analyst asked for exactly this run, within the contract",
+    "verify.proven.evidence": "Each owner's broker judged the enclave's evidence ({platforms}); judged again here with the same collateral, all {checks} checks agree",
+    "verify.proven.keys": "All {owners} owners gave their keys to exactly this session, and to no other of this run",
+    "verify.proven.output": "The output is the one that this enclave sealed",
+    "verify.proven.log": "The passport is in the transparency log {origin}, among {size} entries",
+    "verify.not-proven.hardware": "Nothing about the machine: the software platform plays the hardware, and whoever holds its files can forge all of this",
+    "verify.not-proven.vendor": "That the hardware vendor's keys and chips are unbroken; an advisory after this date is not known here",
+    "verify.not-proven.data-true": "That the owners' data are true",
+    "verify.not-proven.cards": "Whose the party cards are: compare their ids with the parties",
+    "verify.not-proven.skipped": "Checks that the contract skips by name: {checks}",
+    "verify.not-proven.layers": "Isolation layers that the machine lacked and the contract accepted: {layers}",
+}
+"""What ``verify_result`` says, in English. The command line's catalogue has the same sentences (tested), and others' languages."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
-    """A sentence for people: a key of the message catalogue and its parameters."""
+    """A sentence for people: a key of ``SENTENCES`` and its parameters."""
 
     key: str
     parameters: Mapping[str, str | int] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return SENTENCES[self.key].format(**self.parameters)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

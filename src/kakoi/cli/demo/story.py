@@ -25,7 +25,7 @@ from kakoi.cli.run import show_verified
 from kakoi.cli.ui import SystemClock, out, plain
 from kakoi.core.errors import Fatal, Misuse
 from kakoi.core.ids import ObjectId
-from kakoi.enclave.sandbox import layers
+from kakoi.enclave import machine
 from kakoi.net.client import HubClient
 from kakoi.party.files import write_private
 from kakoi.sdk.run import Opened, await_run, bindings, load_agreement, open_result, request_run
@@ -112,11 +112,12 @@ def _main_job(telling: Telling, stage: Stage, directory: Path) -> tuple[Scene, O
     with telling.step("seal"):
         for home, item in zip(cast.hospitals, files, strict=True):
             cast.seal_and_upload(client, home, item)
-    weaknesses = layers.missing()
+    weaknesses = machine.missing()
     with telling.step("contract"):
         contract = cast.draft(client, log_key(directory / "hub"), weaknesses)
         cast.agreed = cast.publish(client, contract)
         telling.note(t("demo.contract", id=cast.contract))
+        write_private(directory / "contract", cast.contract.encode())  # for the notebook
         for layer in weaknesses:
             telling.note(t("contract.weakness", layer=layer))
     with telling.step("start"):
