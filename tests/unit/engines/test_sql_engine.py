@@ -108,9 +108,14 @@ def test_missing_values_shrink_the_support() -> None:
 )
 def test_support_of_a_number(expression: str, support: tuple[int, int]) -> None:
     """How many people a number tells about. What it cannot see is in docs/adr/0061."""
-    found = run(f"SELECT sex, count(*) AS n, {expression} AS v FROM people GROUP BY sex", BY_SEX)  # noqa: S608
-    value = found.columns[2]
-    assert (value.support_people or found.people) == support
+    source = f"SELECT sex, count(*) AS n, {expression} AS v FROM people GROUP BY sex"  # noqa: S608
+    found = run(source, BY_SEX)
+    assert (found.columns[2].support_people or found.people) == support
+    # and where each row is a person, so that counts add up
+    made = replace(sql_job(source, BY_SEX), tables=(replace(PEOPLE, person_column=None),))
+    with part_fds(made, CONTENTS[:2]) as parts:
+        found = run_with(made, [part.descriptor for part in parts])
+    assert (found.columns[2].support_rows or found.rows) == support
 
 
 def test_parameters_are_bound_not_pasted() -> None:

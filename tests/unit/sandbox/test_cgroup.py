@@ -110,6 +110,10 @@ def test_a_group_on_this_machine() -> None:
     assert inside.stdout is not None
     with inside.stdout:
         assert inside.stdout.readline() == b"in\n"
+    for size in (32 << 20, 256 << 20, 64 << 20):
+        group.limit(size)
+        name = "memory.max" if group.version == 2 else "memory.limit_in_bytes"
+        assert int((group.directories[0] / name).read_text()) == size, "limits go up and down"
     group.remove()
     assert inside.wait(5) == -9, "whoever is inside is killed"
     assert not any(directory.exists() for directory in group.directories)

@@ -111,13 +111,13 @@ def _frame(table: JobTable, descriptors: Sequence[int]) -> pd.DataFrame:
 
     names = [name for name in table.readable if name != SITE_COLUMN]
     parts = [read_part(descriptor, table, names) for descriptor in descriptors]
-    sites = [site.site for site, part in zip(table.parts, parts, strict=True) for _ in range(part.num_rows)]
+    sites = [pa.repeat(place.site, part.num_rows) for place, part in zip(table.parts, parts, strict=True)]
     whole = pa.concat_tables(parts)
     kinds = {column.name: column.type for column in table.columns}
-    data: dict[str, Any] = {SITE_COLUMN: pd.Series(sites, dtype="str")}
+    data: dict[str, Any] = {SITE_COLUMN: _series(pa.chunked_array(sites, pa.string()), "string")}
     for name in names:
         data[name] = _series(whole.column(name), kinds[name])
-    return pd.DataFrame(data)
+    return pd.DataFrame(data, copy=False)
 
 
 def _series(column: Any, kind: str) -> Any:

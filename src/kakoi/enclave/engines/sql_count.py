@@ -30,20 +30,24 @@ PERSON_COLUMN: Final = "kakoi person"
 """Names with a space: no declared column can have them, and no query can name them."""
 _NUMBER: Final = re.compile(PATTERN)
 
-Fewest = tuple[int, ...]
-"""Places of hidden columns; the count is the least of them."""
+Term = tuple[int, ...]
+"""Places of hidden columns: the first, less the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counted:
-    """Where the hidden counts of one group of rows are."""
+    """Where the hidden counts of one group of rows are; of several terms the least counts."""
 
-    rows: Fewest
-    people: Fewest
+    rows: tuple[Term, ...]
+    people: tuple[Term, ...]
 
     def of(self, record: Sequence[int]) -> tuple[int, int]:
         """Rows and people of one result row, given its hidden columns."""
-        return min(record[i] for i in self.rows), min(record[i] for i in self.people)
+        return _least(self.rows, record), _least(self.people, record)
+
+
+def _least(terms: Sequence[Term], record: Sequence[int]) -> int:
+    return min(record[first] - sum(record[other] for other in others) for first, *others in terms)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,26 +70,58 @@ class Support:
 
 @dataclass(slots=True)
 class Counter:
-    """Collects hidden columns for the tables of one query; equal ones are added once."""
+    """Collects hidden columns for the tables of one query; equal ones are added once.
+
+    Where one table has a row per person, counts add up: a group can be had as the difference of two others, and plain counts
+    suffice. Otherwise distinct rows and persons of every table are counted for every group.
+    """
 
     tables: Mapping[str, JobTable]
     columns: list[str] = field(default_factory=list)
+
+    @property
+    def _additive(self) -> bool:
+        return len(self.tables) == 1 and all(table.person_column is None for table in self.tables.values())
 
     def _place(self, sql: str) -> int:
         if sql not in self.columns:
             self.columns.append(sql)
         return self.columns.index(sql)
 
-    def where(self, condition: str | None) -> Counted:
-        """Counts of the rows for which ``condition`` holds (SQL text; None: of all)."""
+    def _plain(self, sql: str) -> Counted:
+        term = (self._place(sql),)
+        return Counted(rows=(term,), people=(term,))
+
+    def everything(self) -> Counted:
+        """Counts of the whole cell."""
+        return self._plain("count(*)") if self._additive else self._each(None)
+
+    def known(self, arguments: Sequence[Piece]) -> Counted:
+        """Counts of the rows in which no argument is missing."""
+        if self._additive and len(arguments) == 1:
+            return self._plain(f"count({arguments[0].sql})")
+        return self.where(" AND ".join(f"({argument.sql} IS NOT NULL)" for argument in arguments))
+
+    def where(self, condition: str) -> Counted:
+        """Counts of the rows for which a condition (SQL text) holds."""
+        return self._plain(f"count_if({condition})") if self._additive else self._each(condition)
+
+    def rest(self, whole: Counted, part: Counted, condition: str) -> Counted:
+        """Counts of the rows of ``whole`` that are not of ``part``; ``condition`` says the same."""
+        if not self._additive:
+            return self._each(condition)
+        term = (*whole.rows[0], *part.rows[0]) if len(whole.rows[0]) == 1 == len(part.rows[0]) else ()
+        return Counted(rows=(term,), people=(term,)) if term else self._plain(f"count_if({condition})")
+
+    def _each(self, condition: str | None) -> Counted:
         joined = len(self.tables) > 1
         plain = self._place("count(*)" if condition is None else f"count(CASE WHEN {condition} THEN 1 END)")
         rows, people = [], []
         for alias, table in self.tables.items():
             row = self._distinct(alias, ROW_COLUMN, condition) if joined else plain
-            rows.append(row)
+            rows.append((row,))
             named = table.person_column is not None
-            people.append(self._distinct(alias, PERSON_COLUMN, condition) if named else row)
+            people.append((self._distinct(alias, PERSON_COLUMN, condition) if named else row,))
         return Counted(rows=tuple(rows), people=tuple(people))
 
     def _distinct(self, alias: str, column: str, condition: str | None) -> int:
@@ -97,25 +133,37 @@ class Counter:
         if not aggregate.arguments:
             return []
         first = aggregate.arguments[0]
-        known = " AND ".join(f"({argument.sql} IS NOT NULL)" for argument in aggregate.arguments)
-        missing = f"(NOT ({known}))"
-        adds = aggregate.name in ("sum", "avg", "mean")
-        if aggregate.name == "count" and not aggregate.distinct:
-            return [self._categories([known, missing])]
-        if adds and (two := _two_values(first)):
-            return [self._categories([*two, f"({first.sql} IS NULL)"])]
+        known = self.known(aggregate.arguments)
         chosen = any(argument.conditional for argument in aggregate.arguments)
+        counts = aggregate.name == "count" and not aggregate.distinct
+        two = _two_values(first) if aggregate.name in ("sum", "avg", "mean") else []
+        if two:
+            return [self._categories(*self._split(known, two), self._missing(known, aggregate))]
+        if counts:
+            return [self._categories(known, self._missing(known, aggregate))]
         if aggregate.name == "sum":
-            some, none = f"({first.sql} <> 0)", f"({first.sql} = 0)"
-            if chosen:
-                return [self._categories([some, none, missing])]
-            return [Support(kind="nonzero", groups=(self.where(some),))]
+            some = self.where(f"({first.sql} <> 0)")
+            if not chosen:
+                return [Support(kind="nonzero", groups=(some,))]
+            none = self.rest(known, some, f"({first.sql} = 0)")
+            return [self._categories(some, none, self._missing(known, aggregate))]
         factor = 2 * min(aggregate.fraction, 1 - aggregate.fraction)
-        found = [Support(kind="all", groups=(self.where(known),), factor=factor)]
-        return [*found, self._categories([known, missing])] if chosen else found
+        found = [Support(kind="all", groups=(known,), factor=factor)]
+        return [*found, self._categories(known, self._missing(known, aggregate))] if chosen else found
 
-    def _categories(self, conditions: Sequence[str]) -> Support:
-        return Support(kind="categories", groups=tuple(map(self.where, conditions)))
+    def _missing(self, known: Counted, aggregate: Aggregate) -> Counted:
+        condition = " OR ".join(f"({argument.sql} IS NULL)" for argument in aggregate.arguments)
+        return self.rest(self.everything(), known, f"({condition})")
+
+    def _split(self, known: Counted, conditions: Sequence[str]) -> list[Counted]:
+        """The rows with a value, by which of at most two values they have."""
+        if len(conditions) == 1:
+            return [known]
+        first = self.where(conditions[0])
+        return [first, self.rest(known, first, conditions[1])]
+
+    def _categories(self, *groups: Counted) -> Support:
+        return Support(kind="categories", groups=groups)
 
 
 def _two_values(piece: Piece) -> list[str]:

@@ -139,7 +139,7 @@ def _check_part(connection: duckdb.DuckDBPyConnection, table: JobTable, path: st
 
 def _table(name: str, planned: Plan, records: Sequence[Sequence[Any]]) -> ResultTable:
     width = len(planned.columns)
-    hidden = [[int(value) for value in record[width : width + planned.hidden]] for record in records]
+    hidden = [[int(value or 0) for value in record[width : width + planned.hidden]] for record in records]
     cells = [planned.cell.of(counts) for counts in hidden]
     margins: list[int] = []
     if planned.margins:

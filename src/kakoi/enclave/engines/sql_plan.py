@@ -170,7 +170,7 @@ class _Writer:
         self.output, self.source, self.scope = output, source, scope
         self.items, self.groups, self.condition = items, groups, condition
         self.counter = Counter(source.tables)
-        self.cell = self.counter.where(None)
+        self.cell = self.counter.everything()
         self.position: dict[int, int] = {}
         """Group number to its place among the result columns, from 1."""
 

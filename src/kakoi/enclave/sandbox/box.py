@@ -252,8 +252,10 @@ class Box:
         if reason:
             raise Unavailable("sandbox.start", "the sandbox did not start", hint="kakoi doctor says what is missing")
         if self._group is not None:
-            with contextlib.suppress(OSError):
+            try:
                 self._group.limit(memory_bytes)
+            except OSError as error:
+                raise Unavailable("sandbox.cgroup", "expected to set a memory limit, got a refusal") from error
         self._send(job, parts, settings)
         status = self._watch(time.monotonic() + seconds, answer_bytes, stopped)
         self.close()
@@ -377,7 +379,7 @@ def _environment(threads: int, library_path: str) -> dict[str, str]:
         "MPLCONFIGDIR": "/tmp",  # noqa: S108
         "LANG": "C.UTF-8",
         "TZ": "UTC",
-        "ARROW_DEFAULT_MEMORY_POOL": "system",
+        "ARROW_DEFAULT_MEMORY_POOL": "mimalloc",
     }
     counts = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ARROW_IO_THREADS")
     return fixed | dict.fromkeys(counts, str(threads)) | ({"LD_LIBRARY_PATH": library_path} if library_path else {})

@@ -67,6 +67,8 @@ class Group:
             _try(memory / "memory.swap.max", "0")
             _try(memory / "memory.oom.group", "1")
             return
+        # The sum with swap may never be below the memory limit: it goes up before it and down after it.
+        _try(memory / "memory.memsw.limit_in_bytes", str(memory_bytes))
         (memory / "memory.limit_in_bytes").write_text(str(memory_bytes))
         _try(memory / "memory.memsw.limit_in_bytes", str(memory_bytes))
         _try(memory / "memory.swappiness", "0")

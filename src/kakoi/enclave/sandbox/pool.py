@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Self
 
 from kakoi.core.errors import KakoiError
 from kakoi.enclave.sandbox.box import Box
@@ -81,7 +81,7 @@ class Pool:
             with contextlib.suppress(OSError):
                 box.close()
 
-    def __enter__(self) -> Pool:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
