@@ -25,7 +25,7 @@ from kakoi.cli.ui import SystemClock
 from kakoi.console.people import People
 from kakoi.console.store import Store
 from kakoi.core.ids import ObjectId
-from kakoi.enclave.sandbox import layers
+from kakoi.enclave import machine
 from kakoi.party.home import PartyHome
 from kakoi.party.keystore import Unlock
 from support.tree import ROOT
@@ -93,7 +93,7 @@ class Person:
         """Approve a contract on its page."""
         self.go(f"/contracts/{contract}")
         self.page.get_by_role("button", name="Approve with my passkey").click()
-        self.page.get_by_text("said yes").first.wait_for()
+        self.page.get_by_text("People who said yes:").wait_for()
 
 
 class Theatre:
@@ -127,7 +127,7 @@ class Theatre:
         client = self._stack.enter_context(self.stage.start_hub())
         for home, item in zip(self.cast.hospitals, files, strict=True):
             self.cast.seal_and_upload(client, home, item)
-        contract = self.cast.draft(client, log_key(self.directory / "hub"), layers.missing())
+        contract = self.cast.draft(client, log_key(self.directory / "hub"), machine.missing())
         self.cast.agreed = self.cast.publish(client, contract)
         for home, item in zip(self.cast.hospitals, files, strict=True):
             self._broker(item.path.parent.name, home)
