@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kakoi.conformance.run import Finding, Report
     from kakoi.conformance.trial import Kind
 
-_EXAMPLES: Final = 2
+_EXAMPLES: Final = 4
 _LAYERS: Final[dict[str, tuple[Layer, ...]]] = {
     "all": ("verify", "appraise"), "verify": ("verify",), "appraise": ("appraise",),
 }  # fmt: skip
@@ -167,7 +167,8 @@ def _show_findings(findings: Sequence[Finding]) -> None:
     for heading in ("problem", "kind", "group", "family", "count", "examples"):
         table.add_column(t(f"conformance.{heading}"), overflow="fold")
     for (problem, kind, group, family), members in groups.items():
-        shown = [f"{found.changed} · {found.twin}" for found in members[:_EXAMPLES]]
+        told = {found.changed: found.twin for found in reversed(members)}  # the same change to several vectors, once
+        shown = [f"{changed} · {twin}" for changed, twin in list(reversed(told.items()))[:_EXAMPLES]]
         table.add_row(
             f"[bold red]{t(f'conformance.is-{problem}')}[/]",
             kind,

@@ -7,6 +7,7 @@ Nothing of a trial says what is expected. The command runs with the rights of wh
 
 from __future__ import annotations
 
+import json
 import os
 import selectors
 import shlex
@@ -40,8 +41,6 @@ def read_answer(line: bytes) -> Answer:
 
 
 def _respelled(line: bytes) -> object:
-    import json
-
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
@@ -51,11 +50,18 @@ def _respelled(line: bytes) -> object:
     return loads(dumps(value))
 
 
+def _words(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError:
+        return []
+
+
 class AdapterTarget:
     """A verifier behind a command line. ``timeout`` in seconds, for each trial."""
 
     def __init__(self, command: str, *, timeout: float) -> None:
-        words = shlex.split(command)
+        words = _words(command)
         if not words or shutil.which(words[0]) is None:
             raise Misuse(
                 "conformance.adapter",
