@@ -18,7 +18,7 @@ from kakoi.cli.demo.data import write_hospitals
 from kakoi.cli.demo.stage import Stage
 from kakoi.cli.hub import log_key
 from kakoi.cli.ui import SystemClock
-from kakoi.enclave.sandbox import layers
+from kakoi.enclave import machine
 from kakoi.sdk.run import await_run, bindings, load_agreement, open_result, request_run
 
 ROUNDS = 5
@@ -36,7 +36,7 @@ def run() -> list[Row]:
         client = stage.start_hub()
         for home, item in zip(cast.hospitals, files, strict=True):
             cast.seal_and_upload(client, home, item)
-        contract = cast.draft(client, log_key(directory / "hub"), layers.missing())
+        contract = cast.draft(client, log_key(directory / "hub"), machine.missing())
         cast.agreed = cast.publish(client, contract)
         for home, item in zip(cast.hospitals, files, strict=True):
             stage.start_broker(item.path.parent.name, home.path, cast.collateral)

@@ -13,7 +13,7 @@ from rich.table import Table
 from kakoi.cli.i18n import t
 from kakoi.cli.ui import errors_as_exit_codes, out, plain
 from kakoi.core.errors import Misuse
-from kakoi.enclave.sandbox.layers import layers, missing
+from kakoi.enclave.machine import layers, missing
 
 
 def doctor(weaknesses: Annotated[bool, typer.Option("--weaknesses", help=t("help.weaknesses"))] = False) -> None:

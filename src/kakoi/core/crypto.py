@@ -53,6 +53,8 @@ _AEAD_KEY: Final = 32
 _AEAD_NONCE: Final = 12
 _MAX_SCRYPT_BYTES: Final = 2**30
 _FIELD: Final = 2**255 - 19
+Secret = bytes | bytearray | memoryview
+"""Secret bytes. A view is read where it lies: what keeps its secrets in memory of its own needs no copy of them here."""
 _SMALL_ORDER: Final = frozenset(
     int.from_bytes(bytes.fromhex(y), "little")
     for y in (
@@ -171,7 +173,7 @@ class SigningKey:
 
     __slots__ = ("_ed25519", "_mldsa65", "verifying_key")
 
-    def __init__(self, secret: bytes) -> None:
+    def __init__(self, secret: Secret) -> None:
         if len(secret) != SIGNING_SECRET:
             raise Malformed("crypto.key-length", f"expected {SIGNING_SECRET} secret bytes, got {len(secret)}")
         self._ed25519 = Ed25519PrivateKey.from_private_bytes(secret[:_SEED])
@@ -191,7 +193,7 @@ class SealingKey:
 
     __slots__ = ("_key", "sealing_public")
 
-    def __init__(self, secret: bytes) -> None:
+    def __init__(self, secret: Secret) -> None:
         if len(secret) != SEALING_SECRET:
             raise Malformed("crypto.key-length", f"expected {SEALING_SECRET} secret bytes, got {len(secret)}")
         mlkem = MLKEM768PrivateKey.from_seed_bytes(secret[:64])
@@ -207,7 +209,7 @@ class SealingKey:
             raise cannot_open() from None
 
 
-def seal(plaintext: bytes, sealing_public: bytes, *, info: bytes) -> bytes:
+def seal(plaintext: Secret, sealing_public: bytes, *, info: bytes) -> bytes:
     """HPKE ciphertext of ``plaintext`` for the holder of ``sealing_public`` (1216 bytes).
 
     ``info`` enters the key schedule (RFC 9180 §5.1): opening needs the same bytes, so whatever the
@@ -239,10 +241,20 @@ class AeadKey:
 
     __slots__ = ("_cipher",)
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: Secret) -> None:
         if len(key) != _AEAD_KEY:
             raise Malformed("crypto.key-length", f"expected a key of {_AEAD_KEY} bytes, got {len(key)}")
         self._cipher = AESGCM(key)
+
+    @classmethod
+    def derived(cls, secret: Secret, *, salt: bytes, info: bytes) -> AeadKey:
+        """The key that HKDF-SHA256 (RFC 5869) derives. Its bytes are zeroed here once the cipher has them."""
+        key = bytearray(_AEAD_KEY)
+        try:
+            HKDF(algorithm=hashes.SHA256(), length=_AEAD_KEY, salt=salt, info=info).derive_into(secret, key)
+            return cls(key)
+        finally:
+            key[:] = bytes(_AEAD_KEY)
 
     def encrypt(self, nonce: bytes, plaintext: bytes | bytearray | memoryview, aad: bytes) -> bytes:
         """Ciphertext and 16-byte tag. Raises Misuse unless the nonce is 12 bytes."""
@@ -260,7 +272,7 @@ class AeadKey:
             raise cannot_open() from None
 
 
-def hkdf_sha256(secret: bytes, *, salt: bytes, info: bytes, length: int) -> bytes:
+def hkdf_sha256(secret: Secret, *, salt: bytes, info: bytes, length: int) -> bytes:
     """HKDF-SHA256 (RFC 5869): ``length`` bytes."""
     return HKDF(algorithm=hashes.SHA256(), length=length, salt=salt, info=info).derive(secret)
 
@@ -284,7 +296,7 @@ def same(a: bytes, b: bytes, *, code: str, message: str, hint: str = "") -> None
         raise Refused(code, message, hint=hint)
 
 
-def key_commitment(data_key: bytes, *, context: bytes) -> bytes:
+def key_commitment(data_key: Secret, *, context: bytes) -> bytes:
     """A 32-byte commitment to a data key (HKDF-SHA256 under its own label).
 
     AES-GCM does not commit to its key; a receiver that checks this value cannot be made to decrypt one

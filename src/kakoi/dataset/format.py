@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
-from kakoi.core.crypto import AeadKey, hkdf_sha256, key_commitment
+from kakoi.core.crypto import AeadKey, Secret, key_commitment
 from kakoi.core.encoding import framed
 from kakoi.core.errors import Malformed, Misuse
 
@@ -42,7 +42,7 @@ def associated_data(dataset: str, version: int, file: str) -> bytes:
     return framed(_FILE_TAG, dataset.encode("utf-8"), _version(version), file.encode("utf-8"))
 
 
-def sealed_key_commitment(data_key: bytes, *, dataset: str, version: int) -> bytes:
+def sealed_key_commitment(data_key: Secret, *, dataset: str, version: int) -> bytes:
     """The 32-byte commitment that a manifest makes to the data key of this version of the data set.
 
     All files of one version share one data key; their own keys differ by salt and associated data. HMAC pads short
@@ -58,7 +58,7 @@ def _version(version: int) -> bytes:
     return version.to_bytes(8, "big")
 
 
-def _data_key(data_key: bytes) -> None:
+def _data_key(data_key: Secret) -> None:
     if len(data_key) != DATA_KEY_BYTES:
         raise Malformed("crypto.key-length", f"expected a data key of {DATA_KEY_BYTES} bytes, got {len(data_key)}")
 
@@ -137,10 +137,10 @@ def bad_header() -> NoReturn:
     )
 
 
-def file_key(data_key: bytes, salt: bytes, associated: bytes) -> AeadKey:
+def file_key(data_key: Secret, salt: bytes, associated: bytes) -> AeadKey:
     """The key of one file."""
     _data_key(data_key)
-    return AeadKey(hkdf_sha256(data_key, salt=salt, info=associated, length=32))
+    return AeadKey.derived(data_key, salt=salt, info=associated)
 
 
 def segment_nonce(nonce_prefix: bytes, index: int, *, last: bool) -> bytes:

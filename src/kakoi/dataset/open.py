@@ -19,7 +19,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO, Final
 
-from kakoi.core.crypto import AeadKey, same
+from kakoi.core.crypto import AeadKey, Secret, same
 from kakoi.core.errors import Malformed, Misuse, Refused, cannot_open
 from kakoi.dataset.format import (
     DIGEST_BYTES,
@@ -36,7 +36,7 @@ CACHED_SEGMENTS: Final = 4
 """Plaintext segments that a reader keeps: 4 MiB."""
 
 
-def check_data_key(data_key: bytes, *, commitment: bytes, dataset: str, version: int) -> None:
+def check_data_key(data_key: Secret, *, commitment: bytes, dataset: str, version: int) -> None:
     """Raise the opaque ``crypto.cannot-open`` unless the manifest committed to this data key."""
     try:
         same(
@@ -54,7 +54,7 @@ class _Segments:
 
     __slots__ = ("_associated", "_data_key", "_digests", "_key", "_prefix", "layout")
 
-    def __init__(self, *, data_key: bytes, associated_data: bytes, size: int, segment_digests: bytes) -> None:
+    def __init__(self, *, data_key: Secret, associated_data: bytes, size: int, segment_digests: bytes) -> None:
         self.layout: Layout = layout(size)
         if len(segment_digests) != DIGEST_BYTES * self.layout.segments:
             raise Malformed(
@@ -64,7 +64,7 @@ class _Segments:
                 hint="the manifest contradicts itself: ask its owner",
             )
         self._digests = segment_digests
-        self._data_key = data_key
+        self._data_key: Secret = data_key
         self._associated = associated_data
         self._prefix = b""
         self._key: AeadKey | None = None
@@ -112,7 +112,7 @@ class SealedReader(io.RawIOBase):
     """
 
     def __init__(
-        self, source: BinaryIO, *, data_key: bytes, associated_data: bytes, size: int, segment_digests: bytes
+        self, source: BinaryIO, *, data_key: Secret, associated_data: bytes, size: int, segment_digests: bytes
     ) -> None:
         super().__init__()
         self._segments = _Segments(
@@ -216,7 +216,7 @@ class SealedReader(io.RawIOBase):
 
 
 def open_stream(
-    chunks: Iterable[bytes], *, data_key: bytes, associated_data: bytes, size: int, segment_digests: bytes
+    chunks: Iterable[bytes], *, data_key: Secret, associated_data: bytes, size: int, segment_digests: bytes
 ) -> Iterator[bytes]:
     """The plaintext of ciphertext that arrives in order, one segment at a time, for a source that cannot seek.
 

@@ -95,6 +95,10 @@ class Stage:
             process.kill()
             process.wait()
 
+    def process_id(self, name: str) -> int:
+        """Of a process that runs."""
+        return self._processes[name].pid
+
     def log(self, name: str) -> str:
         """What a process has said so far."""
         path = self.directory / "logs" / f"{name}.log"

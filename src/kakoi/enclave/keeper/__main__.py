@@ -20,6 +20,7 @@ from kakoi.enclave.keeper.compute import SandboxedEngine
 from kakoi.enclave.keeper.drive import CLAIM_SECONDS, Drive, Enclave
 from kakoi.enclave.keeper.hardening import harden
 from kakoi.enclave.keeper.producers import NAMES, producer
+from kakoi.enclave.keeper.secret import Kind, kind_here
 from kakoi.net.client import HubClient
 
 IMAGE: Final = Path(kakoi.__file__).parent.parent
@@ -67,6 +68,7 @@ def _claims(options: argparse.Namespace, engine: SandboxedEngine, missing: tuple
         claim_seconds=options.claim_seconds,
     )
     token = _token(options.token_file)
+    _say("", _aloud(kind_here()))
     _say("", "ready; missing isolation layers: " + (", ".join(enclave.missing_layers) or "none"))
     while True:
         try:
@@ -78,6 +80,14 @@ def _claims(options: argparse.Namespace, engine: SandboxedEngine, missing: tuple
         except Unavailable as error:
             _say("", f"waits: {error.message} [{error.code}]")
             time.sleep(1)
+
+
+def _aloud(kind: Kind) -> str:
+    return {
+        "memfd_secret": "root keys lie in memfd_secret pages",
+        "locked": "NOTE: this kernel has no memfd_secret: root keys lie in ordinary locked memory, which root here can read",
+        "ordinary": "NOTE: root keys lie in ordinary memory, which root here can read and which may be swapped",
+    }[kind]
 
 
 def _end(signal_number: int, frame: object) -> NoReturn:

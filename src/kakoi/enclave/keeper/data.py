@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Final, Protocol
 
 from kakoi.contract.approve import Agreement
 from kakoi.contract.model import DatasetManifest, SealedFile
 from kakoi.contract.sign import Signed
-from kakoi.core.crypto import SealingKey
-from kakoi.core.errors import Unavailable
-from kakoi.dataset.format import associated_data
+from kakoi.core.crypto import Opener, Secret
+from kakoi.core.errors import Unavailable, cannot_open
+from kakoi.dataset.format import DATA_KEY_BYTES, associated_data
 from kakoi.dataset.open import check_data_key, open_stream
+from kakoi.enclave.keeper.secret import SecretMemory
 from kakoi.wire.messages import KeyGrant, grant_info
 
 _SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
@@ -27,14 +29,45 @@ class BlobSource(Protocol):
         ...
 
 
-def open_keys(grants: tuple[Signed[KeyGrant], ...], agreement: Agreement, key: SealingKey) -> Mapping[str, bytes]:
-    """Data keys by manifest id, opened with the session's key and checked against the manifests' commitments.
+class DataKeys:
+    """Opened data keys by manifest id, in secret memory of their own. Wipe them as soon as the data are decrypted."""
+
+    __slots__ = ("_memory", "_places")
+
+    def __init__(self, manifests: Iterable[str]) -> None:
+        self._places = {identity: DATA_KEY_BYTES * place for place, identity in enumerate(manifests)}
+        self._memory = SecretMemory(DATA_KEY_BYTES * len(self._places))
+
+    def take(self, manifest: str, key: bytes) -> None:
+        """Move a key here; the caller's copy is zeroed."""
+        self._memory.take(self._places[manifest], key)
+
+    @contextmanager
+    def key(self, manifest: str) -> Iterator[memoryview]:
+        """One key, for use at once."""
+        with self._memory.part(self._places[manifest], DATA_KEY_BYTES) as view:
+            yield view
+
+    def wipe(self) -> None:
+        """Zero all."""
+        self._memory.wipe()
+
+    def __enter__(self) -> DataKeys:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wipe()
+
+
+def open_keys(grants: tuple[Signed[KeyGrant], ...], agreement: Agreement, opener: Opener) -> DataKeys:
+    """Data keys opened with the session's key and checked against the manifests' commitments. The caller wipes them.
 
     Raises the opaque ``crypto.cannot-open``.
     """
-    keys: dict[str, bytes] = {}
-    for grant in (signed.record for signed in grants):
-        for item in grant.keys:
+    items = [(grant.record, item) for grant in grants for item in grant.record.keys]
+    keys = DataKeys(item.manifest for _, item in items)
+    try:
+        for grant, item in items:
             info = grant_info(
                 run=grant.run,
                 attempt=grant.attempt,
@@ -43,16 +76,22 @@ def open_keys(grants: tuple[Signed[KeyGrant], ...], agreement: Agreement, key: S
                 owner=grant.owner,
                 manifest=item.manifest,
             )
-            data_key = key.open(item.sealed, info=info)
+            opened = opener.open(item.sealed, info=info)
+            if len(opened) != DATA_KEY_BYTES:
+                raise cannot_open()
+            keys.take(item.manifest, opened)
             manifest = agreement.manifests[item.manifest].record
-            check_data_key(
-                data_key, commitment=manifest.key_commitment, dataset=manifest.dataset, version=manifest.version
-            )
-            keys[item.manifest] = data_key
+            with keys.key(item.manifest) as key:
+                check_data_key(
+                    key, commitment=manifest.key_commitment, dataset=manifest.dataset, version=manifest.version
+                )
+    except BaseException:
+        keys.wipe()
+        raise
     return keys
 
 
-def open_file(source: BlobSource, manifest: DatasetManifest, file: SealedFile, data_key: bytes) -> int:
+def open_file(source: BlobSource, manifest: DatasetManifest, file: SealedFile, data_key: Secret) -> int:
     """One file's plaintext in a sealed memfd; returns its descriptor, positioned at 0. The caller closes it.
 
     Every segment is checked against the manifest before it is decrypted. Raises Refused, Unavailable.

@@ -16,7 +16,7 @@ from kakoi.contract.sign import seal
 from kakoi.core.dsse import Envelope
 from kakoi.core.errors import KakoiError, Refused, Unavailable
 from kakoi.core.ids import BlobId, ObjectId
-from kakoi.enclave.keeper.data import open_file, open_keys
+from kakoi.enclave.keeper.data import DataKeys, open_file, open_keys
 from kakoi.enclave.keeper.publish import publish
 from kakoi.enclave.keeper.session import Producer, SessionKeys
 from kakoi.net.answers import Claim
@@ -92,18 +92,24 @@ class Drive:
 
     def carry_out(self) -> None:
         """Everything until the run is closed. Raises Unavailable if the hub stays away: the claim then expires."""
-        with self._renewing():
-            if self._is_settled():
-                return
-            try:
-                machine = self._prepare()
-            except (KakoiError, ValueError) as error:
-                self._enclave.tell(self._run_id, f"refused before a session: {getattr(error, 'code', 'internal')}")
-                if isinstance(error, Unavailable):
-                    raise
-                self._hub.fail(self._claim)
-                return
-            self._converse(machine)
+        try:
+            with self._renewing():
+                self._carry_out()
+        finally:
+            self._keys.wipe()
+
+    def _carry_out(self) -> None:
+        if self._is_settled():
+            return
+        try:
+            machine = self._prepare()
+        except (KakoiError, ValueError) as error:
+            self._enclave.tell(self._run_id, f"refused before a session: {getattr(error, 'code', 'internal')}")
+            if isinstance(error, Unavailable):
+                raise
+            self._hub.fail(self._claim)
+            return
+        self._converse(machine)
 
     def _is_settled(self) -> bool:
         """Whether an earlier attempt gave its result and died before it could say that it was done: then this says so."""
@@ -178,17 +184,10 @@ class Drive:
         agreement, request = machine.agreement, machine.request.record
         self._enclave.tell(self._run_id, "has all keys, decrypts")
         started = time.monotonic()
-        keys = open_keys(instruction.grants, agreement, self._keys.sealing)
-        source = _HubBlobs(self._hub)
         with ExitStack() as stack:
-            tables: dict[str, tuple[int, ...]] = {}
-            for identity in _needed(agreement, request):
-                manifest = agreement.manifests[identity].record
-                descriptors = []
-                for file in manifest.files:
-                    descriptors.append(open_file(source, manifest, file, keys[identity]))
-                    stack.callback(os.close, descriptors[-1])
-                tables[identity] = tuple(descriptors)
+            with open_keys(instruction.grants, agreement, self._keys) as keys:
+                self._keys.forget_sealing()
+                tables = self._decrypt(agreement, request, keys, stack)
             self._enclave.tell(self._run_id, "runs the analysis")
             left = int(
                 min(agreement.contract.limits.wall_seconds, instruction.lease_seconds) - time.monotonic() + started
@@ -199,6 +198,22 @@ class Drive:
         if time.monotonic() - started > instruction.lease_seconds:
             raise Refused("session.lease-over", "expected a result within the lease of the keys; it took longer")
         return OutputReleased()
+
+    def _decrypt(
+        self, agreement: Agreement, request: RunRequest, keys: DataKeys, stack: ExitStack
+    ) -> dict[str, tuple[int, ...]]:
+        """Descriptors of the plaintext by manifest; ``stack`` closes them."""
+        source = _HubBlobs(self._hub)
+        tables: dict[str, tuple[int, ...]] = {}
+        for identity in _needed(agreement, request):
+            manifest = agreement.manifests[identity].record
+            descriptors = []
+            with keys.key(identity) as key:
+                for file in manifest.files:
+                    descriptors.append(open_file(source, manifest, file, key))
+                    stack.callback(os.close, descriptors[-1])
+            tables[identity] = tuple(descriptors)
+        return tables
 
     def _in_sandbox(
         self, agreement: Agreement, request: RunRequest, tables: Mapping[str, tuple[int, ...]], seconds: int
@@ -253,7 +268,7 @@ class Drive:
                 message=error.message[:2000],
                 hint=error.hint[:2000],
             )
-            self._hub.put_object(seal(failure, self._keys.signing))
+            self._hub.put_object(seal(failure, self._keys))
         self._hub.fail(self._claim)
 
     @contextmanager

@@ -11,6 +11,7 @@ from kakoi.core import crypto, dsse
 from kakoi.core.dsse import Envelope
 from kakoi.core.encoding import sha256
 from kakoi.core.ids import ObjectId
+from kakoi.enclave.keeper.secret import wipe_bytes
 from kakoi.enclave.keeper.session import SessionKeys
 from kakoi.wire.messages import (
     Challenge,
@@ -78,20 +79,26 @@ def publish(
             notice=HARDWARE_NOTICE if hardware else SOFTWARE_NOTICE,
         ),
     )
-    signed = dsse.sign(passport.encode(), keys.signing, payload_type=dsse.IN_TOTO_TYPE)
+    signed = dsse.sign(passport.encode(), keys, payload_type=dsse.IN_TOTO_TYPE)
+    blob, result = _sealed(output, signed.payload_id, agreement, request, session, attempt)
+    return Published(blob=blob, passport=signed, result=seal(result, keys))
+
+
+def _sealed(
+    output: bytes,
+    passport: ObjectId,
+    agreement: Agreement,
+    request: Signed[RunRequest],
+    session: Envelope,
+    attempt: int,
+) -> tuple[bytes, SealedResult]:
+    """The output's ciphertext, and the record that says who can open it."""
     context = {"run": request.id, "contract": agreement.id, "session": session.payload_id}
     key = secrets.token_bytes(32)
-    # The key is used for this one message, so the nonce may be constant.
-    blob = crypto.aead_encrypt(key, bytes(12), output, result_info(**context, party=""))
-    result = SealedResult(
-        run=request.id,
-        attempt=attempt,
-        contract=agreement.id,
-        session=session.payload_id,
-        passport=signed.payload_id,
-        blob=ObjectId(sha256(blob).hex()),
-        size=len(blob),
-        keys=tuple(
+    try:
+        # The key is used for this one message, so the nonce may be constant.
+        blob = crypto.aead_encrypt(key, bytes(12), output, result_info(**context, party=""))
+        recipients = tuple(
             RecipientKey(
                 party=party,
                 sealed=crypto.seal(
@@ -99,6 +106,16 @@ def publish(
                 ),
             )
             for party in agreement.contract.recipients
-        ),
+        )
+    finally:
+        wipe_bytes(key)
+    return blob, SealedResult(
+        run=request.id,
+        attempt=attempt,
+        contract=agreement.id,
+        session=session.payload_id,
+        passport=passport,
+        blob=ObjectId(sha256(blob).hex()),
+        size=len(blob),
+        keys=recipients,
     )
-    return Published(blob=blob, passport=signed, result=seal(result, keys.signing))
