@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from kakoi.core.errors import Unavailable
-from kakoi.enclave.sandbox import cgroup, image, layers, seccomp
+from kakoi.enclave.sandbox import cgroup, image, seccomp, walls
 from kakoi.enclave.sandbox import launch as launch_module
 
 PRELOAD: Final[Mapping[str, tuple[str, ...]]] = {
@@ -136,7 +136,7 @@ class Box:
             raise
 
     def _make_group(self) -> cgroup.Group | None:
-        if layers.CGROUP in self.without:
+        if walls.CGROUP in self.without:
             return None
         where = cgroup.find()
         if where is None:
@@ -172,8 +172,8 @@ class Box:
 
     def _spec(self, preload: Sequence[str], threads: int, opened: list[int]) -> dict[str, Any]:
         root = os.geteuid() == 0
-        namespaces = layers.NAMESPACES not in self.without
-        stage = next((name for name in _STAGE if Path(name).is_dir()), "") if root and layers.may_mount() else ""
+        namespaces = walls.NAMESPACES not in self.without
+        stage = next((name for name in _STAGE if Path(name).is_dir()), "") if root and walls.may_mount() else ""
         own = image.roots(image.mapped()) if namespaces else image.unmapped_roots()
         roots = own if stage else ()
         shown = image.mapped() if namespaces else image.unmapped(lambda path: _staged(path, stage, roots))
@@ -192,7 +192,7 @@ class Box:
         inherit: list[int] = []
         if namespaces:
             arguments = _bubblewrap(shown, environment, stage, roots)
-            if layers.SECCOMP not in self.without:
+            if walls.SECCOMP not in self.without:
                 machine = os.uname().machine
                 inherit.append(_memory(seccomp.program(machine, final=False)))
                 arguments += ["--seccomp", str(inherit[-1])]
@@ -200,13 +200,13 @@ class Box:
             opened += inherit
             command = [shutil.which("bwrap") or "bwrap", "--args", str(inherit[-1]), *command]
             environment = {}
-        uid = layers.UIDS[(os.getpid() * 7 + self._serial) % len(layers.UIDS)] if root else None
+        uid = walls.UIDS[(os.getpid() * 7 + self._serial) % len(walls.UIDS)] if root else None
         return {
             "cgroup": list(self._group.entries) if self._group else [],
             "stage": stage,
             "roots": list(roots),
-            "rlimits": _launch_limits() if layers.RLIMITS not in self.without else {},
-            "uid": None if layers.UID in self.without else uid,
+            "rlimits": _launch_limits() if walls.RLIMITS not in self.without else {},
+            "uid": None if walls.UID in self.without else uid,
             "parent": os.getpid(),
             "inherit": inherit,
             "command": command,
