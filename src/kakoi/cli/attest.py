@@ -31,7 +31,7 @@ app = typer.Typer(no_args_is_help=True, help=t("help.attest"))
 NOT_APPRAISED: Final = 1
 _LIMIT: Final = 8 * 1024 * 1024
 _TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
-_HEX: Final = re.compile(r"(?:[0-9a-fA-F]{2})+")
+_HEX: Final = re.compile(r"[0-9a-fA-F]+")
 _COLOURS: Final = {"passed": "green", "failed": "bold red", "skipped": "yellow"}
 _ORDER: Final = ("failed", "skipped", "passed")
 
@@ -128,7 +128,7 @@ def _seconds(text: str | None) -> int:
 def _octets(text: str | None) -> bytes | None:
     if text is None:
         return None
-    if not _HEX.fullmatch(text):
+    if len(text) % 2 or not _HEX.fullmatch(text):
         raise Misuse("attest.hex", "expected hex digits in pairs as --report-data, got something else")
     return bytes.fromhex(text)
 

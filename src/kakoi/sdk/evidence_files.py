@@ -22,9 +22,10 @@ from kakoi.core.records import from_value
 from kakoi.core.x509 import parse_certificate, parse_crl
 from kakoi.core.x509_fields import common_name
 
-_HEX: Final = re.compile(rb"(?:[0-9A-Fa-f]{2})+")
+_HEX: Final = re.compile(rb"[0-9A-Fa-f]+")
 _BASE64: Final = re.compile(rb"[A-Za-z0-9+/_-]+=*")
-_PEM: Final = re.compile(rb"-----BEGIN (CERTIFICATE|X509 CRL)-----(.*?)-----END \1-----", re.DOTALL)
+_BEGIN: Final = re.compile(rb"-----BEGIN (CERTIFICATE|X509 CRL)-----")
+_MOST: Final = 8 * 1024 * 1024
 _DCAP_TEXT: Final = (
     "pck_crl_issuer_chain", "tcb_info_issuer_chain", "tcb_info", "qe_identity_issuer_chain", "qe_identity",
 )  # fmt: skip
@@ -41,8 +42,8 @@ def _bad(what: str, expected: str, got: str) -> Malformed:
 
 def binary(data: bytes) -> bytes:
     """The bytes of a file that holds them as they are, in hex, or in base64."""
-    packed = b"".join(data.split())
-    if _HEX.fullmatch(packed):
+    packed = data.translate(None, b" \t\r\n")
+    if len(packed) % 2 == 0 and _HEX.fullmatch(packed):
         return bytes.fromhex(packed.decode("ascii"))
     if _BASE64.fullmatch(packed):
         text = packed.decode("ascii").replace("-", "+").replace("_", "/").rstrip("=")
@@ -70,6 +71,8 @@ def evidence_record(data: bytes) -> Evidence:
 
 def read_evidence(data: bytes, platform: PlatformKind | None) -> tuple[Evidence, Mapping[str, bytes]]:
     """Evidence, and collateral that came in the same file. ``platform`` None: the file is our record. Raises Malformed."""
+    if len(data) > _MOST:
+        raise _bad("evidence", f"at most {_MOST} bytes", str(len(data)))
     if platform is None:
         return evidence_record(data), {}
     if platform in ("azure-snp", "azure-tdx"):
@@ -128,12 +131,18 @@ def parts(values: Mapping[str, bytes]) -> tuple[Part, ...]:
 
 def ders(data: bytes) -> list[bytes]:
     """DER certificates and revocation lists of a PEM or DER file. Raises Malformed."""
-    found = []
-    for match in _PEM.finditer(data):
+    found, at = [], 0
+    while (begin := _BEGIN.search(data, at)) is not None:
+        ending = b"-----END " + begin.group(1) + b"-----"
+        end = data.find(ending, begin.end())
+        if end < 0:
+            raise _bad("collateral", "PEM that ends", "a beginning without an end")
         try:
-            found.append(base64.b64decode(b"".join(match.group(2).split()), validate=True))
+            packed = data[begin.end() : end].translate(None, b" \t\r\n")
+            found.append(base64.b64decode(packed, validate=True))
         except binascii.Error:
             raise _bad("collateral", "base64 inside PEM", "something else") from None
+        at = end + len(ending)
     return found or [data]
 
 
