@@ -167,6 +167,7 @@ def test_5_the_analyst_runs_and_a_result_with_plots_appears(theatre: Theatre) ->
 def test_6_an_owner_withdraws_and_has_a_receipt(theatre: Theatre) -> None:
     aoki, contract = theatre.people["Dr. Aoki"], STORY["contract"]
     page = aoki.go(f"/contracts/{contract}/withdraw")
+    expect(page.get_by_text("Version 1, which your party approved before, is withdrawn as well.")).to_be_visible()
     screenshot(page, "withdraw")
     page.get_by_label("Reason").fill("The ethics committee asks for a pause.")
     page.get_by_role("button", name="Continue").click()
@@ -188,6 +189,9 @@ def test_7_the_next_run_is_refused_with_a_reason(theatre: Theatre) -> None:
     page = endo.go(f"/contracts/{STORY['contract']}")
     expect(page.get_by_text("The ethics committee asks for a pause.")).to_be_visible()
     screenshot(page, "contract-withdrawn")
+    assert endo.go("/analyst").get_by_role("link", name="Run Patients").count() == 0
+    endo.go(f"/contracts/{theatre.cast.contract}")
+    expect(page.get_by_text("withdrawn", exact=True).first).to_be_visible()
     counts = theatre.cast.analyses["counts"]
     page = endo.go(f"/contracts/{STORY['contract']}/run/{next_id(endo, counts)}")
     page.get_by_role("button", name="Run", exact=True).click()

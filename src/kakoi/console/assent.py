@@ -95,7 +95,7 @@ class Assent:
             assertions=self._assertions(contract) if self.approvers() else (),
             now=self._clock.now(),
         )
-        self._store.note(self._clock.now(), "", "contract approved", contract)
+        self._store.note(self._clock.now(), "", "approved", contract)
 
     # -- withdrawals
 
@@ -109,23 +109,31 @@ class Assent:
         """A prepared withdrawal. Raises Refused if there is none."""
         return Withdrawal.decode(self._pending("withdrawal", subject))
 
-    def withdraw(self, session: Session, subject: ObjectId, assertion: Assertion) -> ObjectId:
-        """Carry a withdrawal out with one person's passkey: stopping must be easy. The contract's id."""
+    def withdraw(
+        self, session: Session, subject: ObjectId, assertion: Assertion, *, earlier: Sequence[tuple[ObjectId, Contract]]
+    ) -> ObjectId:
+        """Carry a withdrawal out with one person's passkey: stopping must be easy. The contract's id.
+
+        ``earlier``: versions before it that this party approved; they would still be valid, so they are withdrawn too.
+        """
         withdrawal = self.withdrawal(subject)
         self._hear(session, subject, assertion)
         contract = withdrawal.contract
         if contract is None:
             raise Refused("withdrawal.contract", "expected the withdrawal of a contract, got one of a data set")
 
-        self._with_ledger(
-            lambda ledger: consent.withdraw(
-                home=self._home,
-                ledger=ledger,
-                hub=self._hub,
-                withdrawal=withdrawal,
-                people=self._assertions(subject, anybody=True),
-            )
-        )
+        people = self._assertions(subject, anybody=True)
+        before = [
+            consent.withdrawal_of(self._home, record, identity, reason=withdrawal.reason, now=withdrawal.withdrawn_at)
+            for identity, record in earlier
+        ]
+
+        def carry_out(ledger: Ledger) -> None:
+            consent.withdraw(home=self._home, ledger=ledger, hub=self._hub, withdrawal=withdrawal, people=people)
+            for item in before:
+                consent.withdraw(home=self._home, ledger=ledger, hub=self._hub, withdrawal=item)
+
+        self._with_ledger(carry_out)
         self._store.run("update pending set done = ? where subject = ?", self._clock.now(), subject)
         self._store.note(self._clock.now(), session.member.name, "withdrew", contract)
         return contract
@@ -192,7 +200,7 @@ class Assent:
             now = self._clock.now()
             self._home.adopt(card)
             self._store.run("update pending set done = ? where subject = ?", now, subject)
-            self._store.note(now, session.member.name, "card changed", subject)
+            self._store.note(now, session.member.name, "card-changed", subject)
             self.publish()
         return progress
 

@@ -10,6 +10,7 @@ from kakoi.console.library import Whole
 from kakoi.console.memory import Memory
 from kakoi.console.visit import Visit
 from kakoi.contract.model import Approval, Withdrawal
+from kakoi.core.errors import Malformed, Refused
 
 Status = Literal["waiting", "in-force", "expired", "withdrawn", "replaced", "not-yet"]
 
@@ -99,6 +100,22 @@ def all_standings(visit: Visit) -> list[Standing]:
         standing(visit, item.whole, replaced_by=newer[item.whole.id]) if item.whole.id in newer else item
         for item in plain
     ]
+
+
+def earlier_versions(visit: Visit, whole: Whole) -> list[Whole]:
+    """Versions before this one that the party approved and has not withdrawn, newest first."""
+    memory = Memory(visit.console.home)
+    approved, gone = memory.approved(), memory.withdrawn()
+    found, seen = [], {whole.id}
+    while whole.contract.supersedes and whole.contract.supersedes not in seen:
+        try:
+            whole = visit.console.library.whole(whole.contract.supersedes)
+        except (Malformed, Refused):
+            break
+        seen.add(whole.id)
+        if whole.id in approved and whole.id not in gone:
+            found.append(whole)
+    return found
 
 
 def waiting(visit: Visit) -> list[Standing]:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from kakoi.broker.consent import WithdrawalReceipt
 from kakoi.console import review
 from kakoi.console.ceremony import read_assertion, request_options
-from kakoi.console.contracts import Standing, all_standings, standing
+from kakoi.console.contracts import Standing, all_standings, earlier_versions, standing
 from kakoi.console.drafting import Wishes, next_version, published, successors
 from kakoi.console.library import Whole
 from kakoi.console.visit import Visit
@@ -130,7 +130,8 @@ def approve(visit: Visit) -> Response:
 
 def withdraw_page(visit: Visit) -> Response:
     """Why, and what it will do."""
-    return visit.page("withdraw.html", **_review(visit, _standing(visit)))
+    item = _standing(visit)
+    return visit.page("withdraw.html", earlier=earlier_versions(visit, item.whole), **_review(visit, item))
 
 
 def prepare_withdrawal(visit: Visit) -> Response:
@@ -163,7 +164,9 @@ def withdraw(visit: Visit) -> Response:
     """Withdraw."""
     subject = parse_id(visit.path("subject"))
     answer = read_assertion(visit.field("answer", most=32768))
-    contract = visit.console.assent.withdraw(visit.who, subject, answer)
+    whole = visit.console.library.whole(str(visit.console.assent.withdrawal(subject).contract))
+    earlier = [(item.id, item.contract) for item in earlier_versions(visit, whole)]
+    contract = visit.console.assent.withdraw(visit.who, subject, answer, earlier=earlier)
     return visit.go(f"/contracts/{contract}/receipt")
 
 
@@ -220,7 +223,7 @@ def amend(visit: Visit) -> Response:
     wishes = Wishes(
         title=visit.field("title", most=120),
         purpose=visit.field("purpose"),
-        expires=_end_of_day(visit.field("expires", most=10)),
+        expires=_expires(visit.field("expires", most=10), item.whole.contract.expires),
         analyses=[(parse_id(i), visit.number(f"runs-{i}", least=1, most=100_000)) for i in chosen],
         rules=_rules(visit, item),
     )
@@ -241,7 +244,10 @@ def _rules(visit: Visit, item: Standing) -> DisclosureRules | None:
     return from_value(DisclosureRules, {**to_value(mine.rules), **changed}, "rules")
 
 
-def _end_of_day(text: str) -> int:
+def _expires(text: str, before: int) -> int:
+    """The end of the chosen day, in UTC; exactly as before if the day was left as it is."""
+    if text == datetime.fromtimestamp(before, tz=UTC).date().isoformat():
+        return before
     try:
         day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
     except ValueError:

@@ -65,8 +65,11 @@ def parties_page(visit: Visit) -> Response:
             known["contracts"].append(whole)
     own = visit.console.home.card
     found.setdefault(own.id, {"card": own, "roles": set(), "contracts": []})
-    ordered = sorted(found.values(), key=lambda entry: (entry["card"].id != own.id, entry["card"].record.name))
-    return visit.page("parties.html", parties=ordered, own=visit.console.home.ids)
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for entry in sorted(found.values(), key=lambda entry: -entry["card"].record.created):
+        groups.setdefault(entry["card"].record.verifying_key.ed25519_keyid, []).append(entry)
+    ordered = sorted(groups.values(), key=lambda group: (group[0]["card"].id != own.id, group[0]["card"].record.name))
+    return visit.page("parties.html", groups=ordered, own=visit.console.home.ids)
 
 
 def data_page(visit: Visit) -> Response:
@@ -142,9 +145,10 @@ def analyst_page(visit: Visit) -> Response:
 
 def _desk(visit: Visit) -> dict[str, Any]:
     library, home = visit.console.library, visit.console.home
+    everything = all_standings(visit)
     standings = [
         item
-        for item in all_standings(visit)
+        for item in everything
         if item.status in ("in-force", "waiting", "not-yet") and set(home.ids) & set(item.whole.parties_with("analyst"))
     ]
     tables: dict[str, list[Any]] = {}
@@ -153,7 +157,7 @@ def _desk(visit: Visit) -> dict[str, Any]:
             tables.setdefault(manifest.record.table, list(manifest.record.columns))
     history = [
         runs.view(library, request.id)
-        for item in standings
+        for item in everything
         for request in library.runs(item.whole)[:10]
         if request.record.party in home.ids
     ]

@@ -160,7 +160,7 @@ def ask(visit: Visit) -> Response:
     }
     console.library.hub.put_object(console.home.card.envelope)
     run = request_run(console.library.hub, console.home, agreement, identity, bindings(values), console.clock.now())
-    console.store.note(console.clock.now(), visit.who.member.name, "asked for a run", run)
+    console.store.note(console.clock.now(), visit.who.member.name, "run-asked", run)
     return visit.go(f"/runs/{run}")
 
 

@@ -141,7 +141,7 @@ class People:
         if len(self.devices(person.id)) >= MOST_DEVICES:
             raise Refused("people.devices", f"expected at most {MOST_DEVICES} devices of one person, got one more")
         with self._store.transaction():
-            self._store.note(self._clock.now(), person.name, "wants another device")
+            self._store.note(self._clock.now(), person.name, "device-wanted")
             return self._invitation(person.id, "device", person.name)
 
     def ask_recovery(self, person: str, *, by: Member) -> str:
@@ -158,7 +158,7 @@ class People:
             now,
             now + self._seconds,
         )
-        self._store.note(now, by.name, "asks for recovery", member.name)
+        self._store.note(now, by.name, "recovery-asked", member.name)
         return identity
 
     def second_recovery(self, invitation: str, *, by: Member) -> str:
@@ -181,7 +181,7 @@ class People:
             self._store.run(
                 "update invitation set token = ?, seconded = ? where id = ?", _hashed(token), by.name, invitation
             )
-            self._store.note(now, by.name, "agrees to recovery", self.member(row[0]).name)
+            self._store.note(now, by.name, "recovery-agreed", self.member(row[0]).name)
             return token
 
     def waiting_recoveries(self) -> list[Invitation]:
@@ -255,7 +255,7 @@ class People:
                 now,
                 int(new.backed_up),
             )
-            self._store.note(now, invitation.person.name, f"enrolled ({invitation.purpose})", label[:80])
+            self._store.note(now, invitation.person.name, "enrolled", label[:80])
             return invitation.person
 
     # -- changes
@@ -297,7 +297,7 @@ class People:
             )
         with self._store.transaction():
             self._drop(device, now)
-            self._store.note(now, by.name, "removed device", f"{self.member(device.person).name}: {device.label}")
+            self._store.note(now, by.name, "device-removed", f"{self.member(device.person).name}: {device.label}")
 
     def _drop(self, device: Device, now: int) -> None:
         self._store.run("update device set removed = ? where credential = ?", now, device.credential_id)

@@ -93,7 +93,7 @@ class Sessions:
                 now,
                 _agent(agent),
             )
-            self._store.note(now, member.name, "signed in", device.label)
+            self._store.note(now, member.name, "signed-in", device.label)
         return token
 
     def session(self, token: str, *, agent: str) -> Session | None:
