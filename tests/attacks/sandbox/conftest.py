@@ -9,14 +9,23 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from kakoi.contract.model import Limits
+from kakoi.enclave.sandbox import box as box_module
 from kakoi.enclave.sandbox import layers
 from kakoi.enclave.sandbox.box import BASE_MEGABYTES, Box, Outcome, Settings
+from kakoi.enclave.sandbox.pool import Pool
 from kakoi.enclave.sandbox.run import settings_for
 from unit.engines.parts import column, job, output, parquet, sealed, table
 
+CANARY = "kakoi-canary"
+
 
 class Range:
-    """Runs source as an analysis in a fresh sandbox."""
+    """Runs source as an analysis in a fresh sandbox. A socket of the host listens under a name of this process."""
+
+    name = f"{CANARY}-{os.getpid()}"
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
 
     def run(
         self,
@@ -31,8 +40,13 @@ class Range:
     ) -> Outcome:
         import pyarrow as pa
 
-        the_job = job(source, [table("t", [column("a")], ["A"])], [output("o", "count:n")], engine=engine)
-        part = sealed(parquet(pa.table({"a": [1, 2, 3]})))
+        the_job = job(
+            source.replace(CANARY, self.name),
+            [table("t", [column("a"), column("hidden", "string", readable=False)], ["A"])],
+            [output("o", "count:n")],
+            engine=engine,
+        )
+        part = sealed(parquet(pa.table({"a": [1, 2, 3], "hidden": ["hidden"] * 3})))
         contract = Limits(wall_seconds=max(1, int(wall)), memory_megabytes=memory, lease_seconds=60)
         base = settings_for(contract, [part])
         settings = Settings(
@@ -41,7 +55,7 @@ class Range:
             milliseconds=base.milliseconds,
             engine_megabytes=memory,
         )
-        box = Box(engine=engine, preload=(), without=frozenset(layers.missing()) | without)
+        box = Box(engine=engine, without=frozenset(layers.missing()) | without) if without else self.pool.take(engine)
         try:
             return box.run(
                 the_job.encode(),
@@ -61,9 +75,11 @@ def attack_range() -> Iterator[Range]:
     reason = {layer.name: layer.missing for layer in layers.layers()}[layers.NAMESPACES]
     if reason:
         pytest.skip(f"bubblewrap does not work here: {reason}")
-    os.environ["KAKOI_CANARY"] = "CANARY"
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind("\0kakoi-canary")
+    with pytest.MonkeyPatch.context() as patch, socket.socket(socket.AF_UNIX) as listener:
+        patch.setenv("KAKOI_CANARY", "CANARY")
+        # lifelines takes a second to import, and no attack needs it
+        patch.setattr(box_module, "PRELOAD", {"sql": ("duckdb",), "python": ("pandas", "pyarrow.parquet")})
+        listener.bind("\0" + Range.name)
         listener.listen(1)
-        yield Range()
-    del os.environ["KAKOI_CANARY"]
+        with Pool(without=frozenset(layers.missing()), sizes={"python": 2}) as pool:
+            yield Range(pool)

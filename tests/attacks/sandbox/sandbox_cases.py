@@ -146,14 +146,14 @@ case(
     "endless loop that ignores every signal",
     "parent",
     "import signal\nfor s in range(1, 65):\n  try: signal.signal(s, signal.SIG_IGN)\n  except (OSError, ValueError): pass\nwhile True: pass",
-    lambda outcome, _: outcome.status == "timeout" and outcome.seconds < 3,
+    lambda outcome, _: outcome.status == "timeout" and outcome.seconds < 6,
     wall=1.0,
 )
 case(
     "processor time",
     "rlimits",
     "while True: pass",
-    lambda outcome, _: outcome.status == "died" and outcome.seconds < 6,
+    lambda outcome, _: outcome.status == "died" and outcome.seconds < 8,
     limits={"RLIMIT_CPU": 1},
 )
 case("sleep for ever", "parent", "time.sleep(1e6)", lambda outcome, _: outcome.status == "timeout", wall=1.0)
@@ -247,8 +247,7 @@ for f in range(3, 4096):
     except OSError: pass
 kinds = [os.fstat(f).st_mode & 0o170000 for f in found]
 out(len(found), kinds.count(0o140000), found)""",
-    # 3 is the answer; the other is the job's one part. No socket.
-    lambda _, text: text.split()[:2] == ["2", "0"],
+    lambda _, text: text.split() == ["1", "0", "[3]"],  # the answer; no socket, no data
 )
 case(
     "other programs",
@@ -426,16 +425,16 @@ case(
     lambda _, text: text.strip() == "None None [] 1 1 True",
 )
 case(
-    "change the data for others",
-    "seals",
+    "columns that the analysis may not read",
+    "engine",
     """
-import fcntl, mmap
-for f in range(4, 64):
+import gc
+for f in range(3, 4096):
     try: size = os.fstat(f).st_size
     except OSError: continue
-    if size == 0: continue
-    attempt('write', lambda: os.pwrite(f, b'x', 0)); attempt('shrink', lambda: os.ftruncate(f, 0)); attempt('grow', lambda: os.ftruncate(f, size + 1))
-    attempt('map', lambda: mmap.mmap(f, 4096, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)); attempt('seal', lambda: fcntl.fcntl(f, 1033, 0))""",
+    out('descriptor', f, 'BREACH' if size else 'no: a pipe')
+found = [o for o in gc.get_objects() if type(o).__module__.startswith(('pyarrow', 'mmap')) and 'hidden' in repr(o)[:10000]]
+out('objects', 'BREACH' if found else 'no')""",
 )
 case(
     "signals and leases through descriptors",

@@ -77,11 +77,16 @@ def test_nothing_is_left_of_a_job(attack_range: Range) -> None:
     box = Box(engine="python", preload=(), without=frozenset(layers.missing()))
     assert box.wait_ready(20) == ""
     processes = tree_of(box.process_id)
+    group = [line.split(":")[2] for line in Path(f"/proc/{box.process_id}/cgroup").read_text().splitlines()]
+    names = {path.rsplit("/", 1)[1] for path in group if "kakoi-job-" in path}
     box.close()
     time.sleep(0.1)  # their memory is gone; the kernel may still be writing their obituaries
     assert not [process for process in processes if _runs(process)]
     where = cgroup.find()
-    assert where is None or not list(where.memory.glob(f"kakoi-job-{os.getpid()}-*"))
+    if layers.CGROUP not in layers.missing():
+        assert where is not None
+        assert len(names) == 1
+        assert not (where.memory / names.pop()).exists()
 
 
 def _runs(process: int) -> bool:

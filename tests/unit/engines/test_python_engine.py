@@ -243,14 +243,22 @@ def test_exceptions_of_an_analysis_say_nothing(body: str) -> None:
     assert caught.value.__suppress_context__
 
 
-def test_data_are_read_after_the_source_is_loaded() -> None:
+def test_the_source_runs_when_the_tables_have_been_read() -> None:
+    """Only then are the files closed, with the columns that it may not read."""
+    order: list[str] = []
+
+    def tables() -> dict[str, pd.DataFrame]:
+        order.append("tables")
+        return {}
+
     made = job("raise RuntimeError", [table("t", [column("a")], ["A"])], [TABLE], engine="python")
-
-    def never() -> dict[str, pd.DataFrame]:
-        raise AssertionError("the tables were read")
-
     with pytest.raises(Stopped, match=r"python\.failed"):
-        harness.run(made, never)
+        harness.run(made, tables)
+    assert order == ["tables"]
+    broken = job("def (", [table("t", [column("a")], ["A"])], [TABLE], engine="python")
+    with pytest.raises(Stopped, match=r"python\.source"):
+        harness.run(broken, tables)
+    assert order == ["tables"], "a source that does not compile reads nothing"
 
 
 def test_the_same_function_runs_locally_with_its_own_exceptions() -> None:

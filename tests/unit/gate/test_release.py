@@ -173,7 +173,7 @@ def test_what_was_not_declared_is_refused(twin: Any, code: str) -> None:
 
 def test_outputs_must_be_exactly_the_declared_ones() -> None:
     two = analysis(TABLE, NUMBERS, engine="python")
-    source = "the labels a and b"
+    source = "the labels 'a' and 'b'"
     assert apply(encoded(GOOD, statistics("1", 10)), replace(two, source=source), [RULES])
     for found in ((GOOD,), (statistics("1", 10), GOOD), (GOOD, statistics("1", 10), GOOD)):
         with pytest.raises(Refused, match=r"gate\.undeclared"):
@@ -223,7 +223,7 @@ def test_declared_codes_and_sites_are_python_s_labels() -> None:
 
 
 def test_without_a_job_no_label_is_foreseen() -> None:
-    found = release(table([("a", 1, "1"), ("b", 9, "2")], domain=("a", "b")), engine="python", source="a b")
+    found = release(table([("a", 1, "1"), ("b", 9, "2")], domain=("a", "b")), engine="python", source="('a', 'b')")
     assert shown(found) == [("b", "9", "2")]
     assert found.rows_withheld
 
@@ -231,8 +231,9 @@ def test_without_a_job_no_label_is_foreseen() -> None:
 def test_labels_that_the_source_names_are_words_of_the_source() -> None:
     found = table([("women over 60", 5, "1")], domain=())
     assert release(found, engine="python", source="label = 'women over 60'")
-    with pytest.raises(Refused, match=r"gate\.label"):
-        release(found, engine="python", source="label = secret")
+    for source in ("label = secret", "# women over 60", "label = 'women over 60 or 70'"):
+        with pytest.raises(Refused, match=r"gate\.label"):
+            release(found, engine="python", source=source)
 
 
 def test_python_cannot_tell_by_order() -> None:

@@ -72,6 +72,14 @@ def _answer(data: bytes) -> NoReturn:
     os._exit(0)
 
 
+def _tables(job: Job, parts: list[int]) -> dict[str, Any]:
+    """The declared columns; then the files are gone, with every column that the analysis may not read."""
+    found = frames.frames(job, parts)
+    for descriptor in parts:
+        os.close(descriptor)
+    return found
+
+
 def _result(job: Job, parts: list[int], settings: dict[str, Any]) -> bytes:
     """The encoded answer: a result, or a failure by its code."""
     try:
@@ -84,7 +92,7 @@ def _result(job: Job, parts: list[int], settings: dict[str, Any]) -> bytes:
                 milliseconds=settings["milliseconds"],
             )
         else:
-            result = harness.run(job, lambda: frames.frames(job, parts))
+            result = harness.run(job, lambda: _tables(job, parts))
         return result.encode()
     except Stopped as stopped:
         return stopped.failure().encode()

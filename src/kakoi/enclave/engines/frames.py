@@ -11,7 +11,6 @@ datetime   datetime64[us]      NaT
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -68,31 +67,33 @@ def _arrow_types() -> dict[str, Any]:
 def read_part(descriptor: int, table: JobTable, names: Sequence[str]) -> Any:
     """The named columns of one part as an Arrow table in the declared types. Raises Stopped (``engine.part``)."""
     import pyarrow as pa
+
+    if os.fstat(descriptor).st_size == 0:
+        raise Stopped("engine.part", table.name)
+    # Read, not mapped: nothing of the file is in memory afterwards but the columns that were asked for.
+    with open(descriptor, "rb", buffering=0, closefd=False) as file:
+        try:
+            columns = _columns(file, table, names)
+        except (pa.ArrowMemoryError, MemoryError):
+            raise Stopped("engine.failed") from None
+        except (pa.ArrowException, OSError):
+            raise Stopped("engine.part", table.name) from None
+    return pa.table(columns)
+
+
+def _columns(source: Any, table: JobTable, names: Sequence[str]) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
-    size = os.fstat(descriptor).st_size
-    if size == 0:
-        raise Stopped("engine.part", table.name)
-    # A private mapping: a shared one of a memory file sealed against writing is refused before Linux 6.7.
-    view = mmap.mmap(descriptor, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
-    types, columns = _arrow_types(), []
-    try:
-        file = pq.ParquetFile(pa.BufferReader(pa.py_buffer(view)))
+    with pq.ParquetFile(source) as file:
         schema = file.schema_arrow
+        types = _arrow_types()
+        declared = {column.name: column.type for column in table.columns}
         for name in names:
-            declared = next(column for column in table.columns if column.name == name)
             place = schema.get_field_index(name)
-            if place < 0 or not _admits(declared.type, schema.field(place).type):
+            if place < 0 or not _admits(declared[name], schema.field(place).type):
                 raise Stopped("engine.part", f"{table.name}.{name}")
         read = file.read(columns=list(names))
-        for name in names:
-            declared = next(column for column in table.columns if column.name == name)
-            columns.append(read.column(name).cast(types[declared.type]))
-    except (pa.ArrowMemoryError, MemoryError):
-        raise Stopped("engine.failed") from None
-    except pa.ArrowException:
-        raise Stopped("engine.part", table.name) from None
-    return pa.table(dict(zip(names, columns, strict=True)))
+    return {name: read.column(name).cast(types[declared[name]]) for name in names}
 
 
 def frames(job: Job, descriptors: Sequence[int]) -> dict[str, pd.DataFrame]:

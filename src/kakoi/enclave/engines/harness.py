@@ -23,13 +23,20 @@ ENTRY: Final = "analyse"
 
 
 def load(source: str) -> Analyse:
-    """The function ``analyse`` that a source defines. Raises Stopped (``python.source``)."""
-    module = types.ModuleType("analysis")
-    sys.modules["analysis"] = module
+    """The function ``analyse`` that a source defines. Raises Stopped (``python.source``), and what the source raises."""
+    return _defined(_compiled(source))
+
+
+def _compiled(source: str) -> types.CodeType:
     try:
-        code = compile(source, "<analysis>", "exec", dont_inherit=True)
+        return compile(source, "<analysis>", "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise Stopped("python.source") from None
+
+
+def _defined(code: types.CodeType) -> Analyse:
+    module = types.ModuleType("analysis")
+    sys.modules["analysis"] = module
     exec(code, module.__dict__)  # noqa: S102 - this is what the sandbox is for
     found = module.__dict__.get(ENTRY)
     if not callable(found):
@@ -51,16 +58,16 @@ def run_function(
 
 
 def run(job: Job, tables: Callable[[], Mapping[str, pd.DataFrame]]) -> Result:
-    """Load a job's source, then read the tables, then run it. What the source raises becomes Stopped (``python.failed``)."""
+    """Compile a job's source, read the tables, and only then run it: what the tables leave out it never meets.
+
+    What the source raises becomes Stopped (``python.failed``).
+    """
+    code = _compiled(job.source)
+    data = dict(tables())
     try:
-        function = load(job.source)
+        returned = _defined(code)(data, values(job.parameters))
     except Stopped:
         raise
     except BaseException:  # the source may raise anything, SystemExit included
-        raise Stopped("python.failed") from None
-    data = dict(tables())
-    try:
-        returned = function(data, values(job.parameters))
-    except BaseException:
         raise Stopped("python.failed") from None
     return collect(returned, job.outputs)

@@ -257,16 +257,16 @@ class _Table:
         if self.analysis.engine == "python" and any(self._made_up(label) for label in unforeseen):
             raise Refused(
                 "gate.label",
-                f"expected labels of {name} to be declared codes, sites, numbers, dates or words of the source, got other text",
+                f"expected labels of {name} to be declared codes, sites, numbers, dates or text constants of the source, got other text",
                 hint="declare the column's codes in the data set, or write the labels in the source",
             )
 
     def _made_up(self, label: str) -> bool:
-        """Text that is neither a number nor written in the source: code could carry anything in it."""
+        """Text that is neither a number nor a date nor a constant of the source: code could carry anything in it."""
         try:
             decimals.parse(label)
         except Malformed:
-            return not _date(label) and label not in self.analysis.source
+            return not _date(label) and not any(f"{q}{label}{q}" in self.analysis.source for q in "'\"")
         return False
 
     def _foreseen(self, labels: Labels) -> bool:
