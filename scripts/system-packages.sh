@@ -7,6 +7,9 @@ command -v bwrap >/dev/null 2>&1 || need="$need bubblewrap"
 if [ "${1:-}" = test ]; then
   # A real TPM to test against.
   command -v swtpm >/dev/null 2>&1 || need="$need swtpm"
+  # A real browser, with letters for Japanese.
+  command -v chromium >/dev/null 2>&1 || need="$need chromium"
+  [ -d /usr/share/fonts/opentype/noto ] || need="$need fonts-noto-cjk"
 fi
 [ -z "$need" ] && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
