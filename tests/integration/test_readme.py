@@ -136,11 +136,33 @@ def test_targets_of_make_exist(readme: str) -> None:
     assert [target for target in targets if f"\n{target}:" not in makefile] == []
 
 
-WALK: Final = (
-    "party new|party show|dataset seal|dataset inspect|dataset upload|analysis publish|platform new|platform collateral|enclave build|"
-    "enclave measure|enclave policy|enclave serve|hub serve|hub log-key|contract draft|contract show|contract sign|contract verify|"
-    "contract withdraw|broker serve|broker log|run|result open|verify|doctor"
-).split("|")
+WALK: Final = [
+    "party new",
+    "party show",
+    "dataset seal",
+    "dataset inspect",
+    "dataset upload",
+    "analysis publish",
+    "platform new",
+    "platform collateral",
+    "enclave build",
+    "enclave measure",
+    "enclave policy",
+    "enclave serve",
+    "hub serve",
+    "hub log-key",
+    "contract draft",
+    "contract show",
+    "contract sign",
+    "contract verify",
+    "contract withdraw",
+    "broker serve",
+    "broker log",
+    "run",
+    "result open",
+    "verify",
+    "doctor",
+]
 
 
 @pytest.mark.parametrize("readme", READMES)
