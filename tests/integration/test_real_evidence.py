@@ -17,8 +17,10 @@ from kakoi.attest.registry import judge
 from kakoi.attest.report import Check, Part
 from kakoi.attest.software.admit import with_software
 from kakoi.broker.ledger import Ledger
+from kakoi.cli.ui import SystemClock
 from kakoi.core.errors import KakoiError, Malformed
 from kakoi.core.ids import ObjectId
+from kakoi.evidence.software import SoftwarePlatform
 from kakoi.sdk.run import RunDenied
 from kakoi.sdk.verify import verify_result
 from kakoi.testing.dcap_vendor_corpus import EVIDENCE
@@ -120,6 +122,17 @@ def test_one_bit_of_the_measurement(
 ) -> None:
     world.replay(flipped(recordings[kind], at))
     assert refused(world, contract) == (code, ())
+
+
+def test_software_evidence_relabelled_as_hardware(
+    world: ReplayWorld, recordings: dict[str, Recording], contract: ObjectId
+) -> None:
+    """The operator holds the software platform, whose quotes have the genuine form, and calls it SGX."""
+    platform, now = SoftwarePlatform.load(world.cast.platform), SystemClock().now()
+    quote = platform.quote(bytes(64), bytes.fromhex("ab" * 32))
+    evidence = replace(quote, platform="sgx")
+    world.replay(replace(recordings["sgx"], evidence=evidence, collateral=platform.collateral(now), at=now))
+    assert refused(world, contract) == ("x509.root", ())
 
 
 def changed(policy: PlatformPolicy, name: str) -> PlatformPolicy:

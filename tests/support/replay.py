@@ -166,7 +166,7 @@ class ReplayWorld:
             key = log_key(self.cast.directory / "hub")
             self._template = self.cast.draft(self.client, key, layers.missing(), max_runs=100)
         template = self._template
-        own = template.platforms.accepted if software else ()
+        own = [entry for entry in template.platforms.accepted if software and entry.platform == "software"]
         platforms = AttestationPolicy(accepted=(*own, *entries))
         return self.cast.publish(self.client, replace(template, platforms=platforms))
 

@@ -7,6 +7,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Final
 
+from kakoi.attest.dcap.roots import INTEL
+from kakoi.attest.policy import AttestationPolicy, PlatformPolicy, ReferenceValue, Unchecked
+from kakoi.attest.sgx import settings as sgx_settings
 from kakoi.cli.contract import approve
 from kakoi.cli.dataset import seal_file, upload_dataset
 from kakoi.cli.demo.data import HospitalFile
@@ -27,6 +30,8 @@ from kakoi.sdk.draft import DATASHIELD_RULES, analysis_from_file
 ASSETS: Final = Path(str(resources.files("kakoi.cli.demo").joinpath("assets")))
 SCHEMA: Final = ASSETS / "lung.toml"
 ANALYSES: Final = ("counts", "survival", "oldest")
+_SGX_EVALUATION: Final = 18
+"""TCB recovery of 2025: older endorsements are refused."""
 
 
 @dataclass(slots=True)
@@ -118,7 +123,7 @@ class Cast:
             ),
             analyses=tuple(ContractAnalysis(analysis=self.analyses[name], max_runs=max_runs) for name in ANALYSES),
             recipients=(PartyId(home.card.id),),
-            platforms=software_policy(image.measure(self.image), SoftwarePlatform.load(self.platform)),
+            platforms=accepted_platforms(image.measure(self.image), SoftwarePlatform.load(self.platform)),
             accepted_weaknesses=weaknesses,
             limits=Limits(wall_seconds=120, memory_megabytes=2048, lease_seconds=300),
             log=log,
@@ -134,6 +139,32 @@ class Cast:
             if home is not silent:
                 approve(client, home, envelope.payload_id)
         return envelope.payload_id
+
+
+def accepted_platforms(measurement: bytes, platform: SoftwarePlatform) -> AttestationPolicy:
+    """Two kinds: the software platform that the demo runs on, and Intel SGX, on which nothing of the demo runs.
+
+    The second shows how a contract names real hardware, and that relabelled evidence does not pass for it. Its reference
+    value is the image's digest, which stands in for the MRENCLAVE that Gramine computes when an image is built for SGX.
+    """
+    sgx = PlatformPolicy(
+        platform="sgx",
+        roots=tuple(ObjectId(root) for root in sorted(INTEL)),
+        measurements=(
+            ReferenceValue(name="mrenclave", accepted=(measurement.hex(),)),
+            ReferenceValue(name="mrsigner", accepted=Unchecked(reason="mrenclave alone says which code runs")),
+        ),
+        statuses=("UpToDate",),
+        advisories=(),
+        grace=None,
+        minimum_tcb=Unchecked(reason="Intel's status bounds every component of the platform"),
+        minimum_tcb_evaluation_number=_SGX_EVALUATION,
+        platforms=Unchecked(reason="any machine that Intel certifies; nobody has named the operator's yet"),
+        refused_products=(),
+        settings=sgx_settings.RECOMMENDED,
+        collateral_max_age=30 * 86400,
+    )
+    return AttestationPolicy(accepted=(*software_policy(measurement, platform).accepted, sgx))
 
 
 def newest_manifest(home: PartyHome) -> ObjectId:
