@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from kakoi.console.assent import Progress
@@ -56,10 +56,10 @@ def standing(visit: Visit, whole: Whole, *, replaced_by: str = "") -> Standing:
     """Where one contract stands."""
     console = visit.console
     memory = Memory(console.home)
+    approved_here, gone = set(memory.approved()), set(memory.withdrawn())
     mine = console.home.id_in(whole.contract)
     approvals = console.library.approvals(whole)
     withdrawals = tuple(console.library.withdrawals(whole))
-    gone = set(memory.withdrawn())
     own = {whole.id, *(entry.manifest for entry in whole.contract.data if entry.owner == mine)}
     return Standing(
         whole=whole,
@@ -68,7 +68,7 @@ def standing(visit: Visit, whole: Whole, *, replaced_by: str = "") -> Standing:
         withdrawals=withdrawals,
         mine=mine,
         present_card=mine == console.home.ids[0] and mine in whole.cards,
-        approved_here=whole.id in memory.approved(),
+        approved_here=whole.id in approved_here,
         withdrawn_here=bool(gone & own),
         progress=console.assent.contract_progress(whole.id),
         replaced_by=replaced_by,
@@ -96,10 +96,12 @@ def all_standings(visit: Visit) -> list[Standing]:
         for item in plain
         if item.whole.contract.supersedes and item.status == "in-force"
     }
-    return [
-        standing(visit, item.whole, replaced_by=newer[item.whole.id]) if item.whole.id in newer else item
-        for item in plain
-    ]
+    return [_replaced(item, newer[item.whole.id]) if item.whole.id in newer else item for item in plain]
+
+
+def _replaced(item: Standing, by: str) -> Standing:
+    ended = item.status in ("withdrawn", "expired")
+    return replace(item, replaced_by=by, status=item.status if ended else "replaced")
 
 
 def earlier_versions(visit: Visit, whole: Whole) -> list[Whole]:
@@ -118,7 +120,7 @@ def earlier_versions(visit: Visit, whole: Whole) -> list[Whole]:
     return found
 
 
-def waiting(visit: Visit) -> list[Standing]:
+def waiting(visit: Visit, standings: list[Standing]) -> list[Standing]:
     """Contracts that wait for the person who asks: open, and not yet signed by them."""
     name = visit.who.member.name
-    return [item for item in all_standings(visit) if item.open and name not in item.progress.people]
+    return [item for item in standings if item.open and name not in item.progress.people]

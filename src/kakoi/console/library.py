@@ -232,6 +232,15 @@ class Library:
 
         return list(reversed(list(self._good(self.items(RunRequest.KIND, contract=whole.id), read))))
 
+    def kept(self, what: str, identity: str) -> object | None:
+        """Something made earlier of what never changes."""
+        with self._lock:
+            return self._made.get((what, identity))
+
+    def keep(self, what: str, identity: str, made: object) -> None:
+        """Remember something made of what never changes."""
+        self._once(what, identity, lambda: made)
+
     def run_state(self, run: str) -> RunState:
         """What the hub says about a run: good for nothing but showing."""
         return self.hub.run(parse_id(run))

@@ -27,7 +27,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 def home_page(visit: Visit) -> Response:
     """What waits for whoever asks, and what happened last."""
     console = visit.console
-    mine = waiting(visit)
+    standings = all_standings(visit)
     proposed = console.assent.proposed_card()
     name = visit.who.member.name
     card_waits = proposed is not None and name not in proposed[2].people and not proposed[2].complete
@@ -40,7 +40,7 @@ def home_page(visit: Visit) -> Response:
     seen = {row[0] for row in console.store.rows("select run from seen")}
     return visit.page(
         "home.html",
-        waiting=mine,
+        waiting=waiting(visit, standings),
         proposed=proposed if card_waits else None,
         recoveries=[item for item in console.people.waiting_recoveries() if name not in (item.by, item.person.name)],
         new_results=[
@@ -48,7 +48,7 @@ def home_page(visit: Visit) -> Response:
         ],
         recent=recent[:6],
         decisions=Memory(console.home).decisions(limit=5),
-        in_force=[item for item in all_standings(visit) if item.status == "in-force"],
+        in_force=[item for item in standings if item.status == "in-force"],
         outdated=bool(console.people.for_card()) and console.people.for_card() != console.home.card.record.people,
     )
 

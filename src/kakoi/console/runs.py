@@ -66,7 +66,10 @@ class RunView:
 
 
 def view(library: Library, identity: str) -> RunView:
-    """A run. Raises Refused if no party of its contract signed the request."""
+    """A run. Raises Refused if no party of its contract signed the request. One that has ended is read once."""
+    kept = library.kept("run", identity)
+    if isinstance(kept, RunView):
+        return kept
     envelope = library.envelope(parse_id(identity))
     claimed = RunRequest.decode(envelope.payload)
     whole = library.whole(claimed.contract)
@@ -75,7 +78,7 @@ def view(library: Library, identity: str) -> RunView:
     request = open_signed(RunRequest, envelope, whole.cards[claimed.party]).record
     reader = _Reader(whole, identity)
     steps = tuple(reader.steps(library))
-    return RunView(
+    run = RunView(
         id=identity,
         whole=whole,
         request=request,
@@ -83,6 +86,9 @@ def view(library: Library, identity: str) -> RunView:
         steps=steps,
         result=reader.result,
     )
+    if run.state in ("done", "failed"):
+        library.keep("run", identity, run)
+    return run
 
 
 def _state(library: Library, identity: str, steps: tuple[Step, ...]) -> State:
