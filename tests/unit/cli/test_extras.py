@@ -39,6 +39,8 @@ def locked(name: str) -> set[str]:
         ["contract", "sign", "--help"],
         ["broker", "serve", "--help"],
         ["verify", "--help"],
+        ["attest", "verify", "--help"],
+        ["conformance", "--help"],
     ],
 )
 def test_an_owners_machine_has_enough(command: list[str]) -> None:
