@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 from collections.abc import Mapping
@@ -121,8 +122,10 @@ class _Server(ThreadingHTTPServer):
 class VendorServer:
     """A server on loopback. As a context manager it ends its threads."""
 
-    def __init__(self, routes: Mapping[str, Canned] | None = None) -> None:
+    def __init__(self, routes: Mapping[str, Canned] | None = None, *, tls: ssl.SSLContext | None = None) -> None:
         self._server = _Server()
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self._server.routes.update(routes or {})
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from kakoi.broker.collateral_http import HttpGet, service_url
 from kakoi.core.errors import Misuse, Unavailable
@@ -96,11 +102,45 @@ def test_plain_http_where_tls_is_expected(server: VendorServer) -> None:
     assert caught.value.code == "collateral.tls"
 
 
+def _certificate(folder: Path) -> Path:
+    """Key and self-signed certificate of ``localhost``, as a cache in an owner's network has one."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, now - timedelta(days=1), now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path = folder / "server.pem"
+    path.write_bytes(secret + made.public_bytes(pem))
+    return path
+
+
+def test_tls_with_the_owners_own_authority_and_no_other(tmp_path: Path) -> None:
+    pem = _certificate(tmp_path)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(pem)
+    own = HttpGet(connect=2, idle=2, total=4, tls=ssl.create_default_context(cafile=str(pem)))
+    with VendorServer({"/good": GOOD, "/drip": Canned(body=b"x" * 900, drip=0.05)}, tls=tls) as server:
+        url = server.url.replace("http://127.0.0.1", "https://localhost")
+        assert own(f"{url}/good", most=1000, types=TYPES).body == GOOD.body
+        with pytest.raises(Unavailable) as caught:
+            GET(f"{url}/good", most=1000, types=TYPES)
+        assert caught.value.code == "collateral.tls"
+        hasty = HttpGet(connect=2, idle=2, total=0.5, tls=ssl.create_default_context(cafile=str(pem)))
+        with pytest.raises(Unavailable) as caught:
+            hasty(f"{url}/drip", most=1000, types=TYPES)
+        assert caught.value.code == "collateral.timeout"
+
+
 def test_what_is_no_http(server: VendorServer) -> None:
     with socket.create_server(("127.0.0.1", 0)) as odd:
         odd.settimeout(2)
         url = f"http://127.0.0.1:{odd.getsockname()[1]}/"
-        import threading
 
         def talk() -> None:
             connection, _ = odd.accept()

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from kakoi.attest.azure.verifier import AzureSnpVerifier
 from kakoi.attest.nitro.verifier import NitroVerifier
-from kakoi.attest.report import Evidence
+from kakoi.attest.report import Evidence, Part
 from kakoi.attest.snp.parse import Product
 from kakoi.attest.snp.verifier import SnpVerifier
 from kakoi.core.errors import Unavailable
 from kakoi.core.x509_fields import to_pem
-from kakoi.testing import amd_vendor, nitro_vendor
+from kakoi.testing import amd_vendor, azure_vendor, nitro_vendor
 from kakoi.testing import x509_kit as kit
 from kakoi.testing.amd_vendor import certificate_table
 from kakoi.testing.collateral_servers import (
@@ -283,6 +284,32 @@ def test_amds_list_that_revokes_reaches_the_verifier(site: Site) -> None:
     collateral = site.source().collateral(evidence, kit.NOW)
     with pytest.raises(Exception, match="revoked by the vendor"):
         SnpVerifier(vendor.roots).verify(evidence, collateral, now=kit.NOW)
+
+
+# --- Azure -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_azure_guest_on_snp_needs_what_its_processor_needs(site: Site) -> None:
+    site.product = "Milan"
+    guest = azure_vendor.guest("Milan")
+    site.server.routes.update(amd_routes(guest.vendor, guest.chip))
+    collateral = site.source().collateral(guest.evidence(), kit.NOW)
+    assert set(by_name(collateral)) == {"vcek", "intermediate", "root", "crl"}
+    verified = AzureSnpVerifier(guest.vendor.roots).verify(guest.evidence(), collateral, now=kit.NOW)
+    assert verified.claims.platform == "azure-snp"
+    asked = len(site.server.asked)
+    given = guest.evidence(vcek=guest.chip.certificate)
+    collateral = site.source().collateral(given, kit.NOW)
+    assert set(by_name(collateral)) == {"intermediate", "root", "crl"}
+    AzureSnpVerifier(guest.vendor.roots).verify(given, collateral, now=kit.NOW)
+    assert len(site.server.asked) == asked + 1
+
+
+def test_an_azure_guest_on_tdx_needs_what_its_quote_needs(site: Site) -> None:
+    site.server.routes.update(intel_routes(INTEL, "td-1.5"))
+    parts = (Part(name="td-quote", data=INTEL.quote(kind="td-1.5")),)
+    evidence = Evidence(platform="azure-tdx", statement=b"the paravisor's report", parts=parts)
+    assert site.source().collateral(evidence, NOW) == site.source().collateral(INTEL.evidence(kind="td-1.5"), NOW)
 
 
 # --- AWS -------------------------------------------------------------------------------------------------------------
