@@ -54,8 +54,8 @@ def analyse(tables, parameters):
     made = frame.groupby(["sex", "ward"], as_index=False).agg(patients=("cost", "size"), mean_cost=("cost", "mean"), older=("age", "mean"))
     return {"cells": made[["sex", "ward", "patients", "mean_cost", "older"]]}
 """
-TINY: Final = "import os\nos.write(3, b'{}')\nos._exit(0)\n"
-"""It ends before the tables would be read."""
+TINY: Final = "def ("
+"""No engine's language: refused before the tables would be read."""
 COLUMNS: Final = {"sex": "integer", "ward": "integer", "age": "integer", "cost": "number"}
 SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 Row = tuple[str, float, str]

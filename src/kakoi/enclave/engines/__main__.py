@@ -112,6 +112,8 @@ def main() -> NoReturn:
     sys.path.append(shape["site"])
     for name in shape["preload"]:
         importlib.import_module(name)
+    if "duckdb" in shape["preload"]:
+        sql_engine.warm()
     os.write(CONTROL, _READY)
     settings, data, parts = _receive()
     if "sandbox.rlimits" not in without:

@@ -96,6 +96,13 @@ def run(job: Job, descriptors: Sequence[int], *, memory_megabytes: int, threads:
     return Result(outputs=(_table(job.outputs[0].name, planned, records),))
 
 
+def warm() -> None:
+    """Use everything once that the first query of a process would otherwise load."""
+    connection = locked([], memory_megabytes=64, threads=1, milliseconds=10_000)
+    serialize(connection)("SELECT count(*) FROM t")
+    connection.close()
+
+
 def check(job: Job) -> None:
     """Judge the source of an SQL job without data, as ``run`` will. Raises Stopped."""
     connection = locked([], memory_megabytes=512, threads=1, milliseconds=10_000)
