@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -85,15 +87,21 @@ def invite(
         card = open_card(Envelope.decode(read_limited(party / "card.dsse", limit=1024 * 1024)))
         if role not in ("administrator", "member"):
             raise Misuse("people.role", "expected the role administrator or member, got another")
-        token = _people(party).invite(name, "member" if role == "member" else "administrator", by=card.record.name)
+        with _people(party) as people:
+            token = people.invite(name, "member" if role == "member" else "administrator", by=card.record.name)
         out.print(f"{address.rstrip('/') or _address(party)}/enrol/{token}", soft_wrap=True)
 
 
-def _people(party: Path) -> People:
+@contextmanager
+def _people(party: Path) -> Iterator[People]:
     from kakoi.console.people import People
     from kakoi.console.store import Store
 
-    return People(Store(party / "people.sqlite"), SystemClock(), invitation_seconds=Settings().invitation_seconds)
+    store = Store(party / "people.sqlite")
+    try:
+        yield People(store, SystemClock(), invitation_seconds=Settings().invitation_seconds)
+    finally:
+        store.close()
 
 
 def _address(party: Path) -> str:
@@ -112,16 +120,18 @@ def card(
     """Make the party's next card with everybody who is enrolled, by the party's keys alone."""
     with errors_as_exit_codes():
         home = open_party(party, key_file)
+        with _people(home.path) as people:
+            enrolled = people.for_card()
         record = home.next_card(
-            people=_people(home.path).for_card(),
+            people=enrolled,
             approvals_required=required,
             relying_party=name,
             created=SystemClock().now(),
         )
         signed = home.adopt(record)
-        client = HubClient(hub)
-        client.put_object(signed.envelope)
-        for data in home.datasets().values():
-            if data.record.owner == home.ids[0]:
-                client.put_object(data.envelope)
+        with HubClient(hub) as client:
+            client.put_object(signed.envelope)
+            for data in home.datasets().values():
+                if data.record.owner == home.ids[0]:
+                    client.put_object(data.envelope)
         out.print(t("console.card", id=signed.id, words=words(signed.id)))

@@ -1,0 +1,94 @@
+"""``kakoi console`` and ``kakoi contract withdraw --receipt``, against a real hub in a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from kakoi.broker.consent import WithdrawalReceipt
+from kakoi.cli.main import app
+from kakoi.cli.ui import SystemClock
+from kakoi.console.ceremony import NewKey
+from kakoi.console.people import People
+from kakoi.console.store import Store
+from kakoi.contract.sign import open_signed
+from kakoi.core.dsse import Envelope
+from kakoi.hub.serve import running
+from kakoi.hub.settings import Settings
+from kakoi.net.client import HubClient
+from kakoi.party.home import PartyHome
+from kakoi.party.keystore import Unlock
+from kakoi.testing.software_authenticator import SoftwareAuthenticator
+from kakoi.testing.world import NOW
+from support.broker_setting import Setting, make_setting
+from support.console_desk import ORIGIN
+
+RUN = CliRunner()
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[str]:
+    directory = tmp_path / "hub"
+    directory.mkdir()
+    with running(Settings(directory=directory, port=0), now=lambda: NOW) as server:
+        yield server.url
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Setting:
+    return make_setting(tmp_path)
+
+
+def enrolled(own: Setting, name: str) -> None:
+    store = Store(own.path / "people.sqlite")
+    people = People(store, SystemClock(), invitation_seconds=600)
+    device = SoftwareAuthenticator(name=name, relying_party="localhost", origin=ORIGIN)
+    token = people.invite(name, "administrator", by="test")
+    new = NewKey(credential_id=device.credential_id, key=device.public_key, counter=0, backed_up=False)
+    people.enrol(token, new, label="laptop")
+    store.close()
+
+
+def test_an_invitation_by_command(own: Setting) -> None:
+    done = RUN.invoke(app, ["console", "invite", "--party", str(own.path), "--name", "Dr. Aoki"])
+    assert done.exit_code == 0
+    assert done.output.startswith("http://localhost:8443/enrol/")
+    again = RUN.invoke(app, ["console", "invite", "--party", str(own.path), "--name", "Dr. Aoki"])
+    assert again.exit_code == 4
+    wrong = RUN.invoke(app, ["console", "invite", "--party", str(own.path), "--name", "X", "--role", "king"])
+    assert wrong.exit_code == 2
+
+
+def test_the_card_by_the_partys_keys_alone(own: Setting, hub: str) -> None:
+    enrolled(own, "Dr. Aoki")
+    before = own.home.id
+    command = ["console", "card", "--party", str(own.path), "--hub", hub, "--required", "1"]
+    done = RUN.invoke(app, [*command, "--key-file", str(own.path.parent / "key")])
+    assert done.exit_code == 0, done.output
+    home = PartyHome.load(own.path, Unlock(key_file=own.path.parent / "key"))
+    assert home.id != before
+    assert home.id in done.output.replace("\n", "")
+    with HubClient(hub) as client:
+        assert client.get_object(home.card.id).payload == home.card.envelope.payload
+
+
+def test_a_console_beyond_loopback_needs_tls(own: Setting, hub: str) -> None:
+    command = ["console", "serve", "--party", str(own.path), "--hub", hub, "--console-host", "0.0.0.0"]  # noqa: S104
+    done = RUN.invoke(app, command)
+    assert done.exit_code == 2
+
+
+def test_withdrawing_by_command_gives_a_receipt(own: Setting, hub: str, tmp_path: Path) -> None:
+    bundle = own.world.bundle()
+    with HubClient(hub) as client:
+        for envelope in (*bundle.cards, *bundle.manifests, *bundle.analyses, bundle.contract):
+            client.put_object(envelope)
+    file, contract = tmp_path / "receipt.dsse", bundle.contract.payload_id
+    command = ["contract", "withdraw", contract, "--party", str(own.path), "--hub", hub, "--reason", "Because."]
+    done = RUN.invoke(app, [*command, "--receipt", str(file), "--key-file", str(own.path.parent / "key")])
+    assert done.exit_code == 0, done.output
+    record = open_signed(WithdrawalReceipt, Envelope.decode(file.read_bytes()), own.home.card).record
+    assert (record.contract, record.people, record.last_lease_until) == (contract, (), None)
