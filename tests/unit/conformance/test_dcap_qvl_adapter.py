@@ -47,7 +47,10 @@ GAPS: dict[str, tuple[str, set[str]]] = {
         "quote.extend",
         {"quote: a byte 01 after the end", "quote: a copy of itself after the end"},
     ),
-    "names of certificates": ("chain.name", {"PCK CA of another name", "PCK certificate of another name"}),
+    "names of certificates: a PCK key can sign TCB information": (
+        "chain.name",
+        {"PCK CA of another name", "PCK certificate of another name", "TCB information signed by the platform"},
+    ),
     "lists from the future": ("revocation.list", {"PCK list from tomorrow", "root list from tomorrow"}),
     "unknown versions": ("form.vendor-json", {"TCB information with version 4", "TCB information with tcbType 1"}),
 }
