@@ -7,10 +7,13 @@ hash: a row that was edited or removed shows when the ledger is opened.
 
 from __future__ import annotations
 
+import errno
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from kakoi.core import encoding
 from kakoi.core.dsse import Envelope
@@ -66,19 +69,63 @@ class Decision:
         return encoding.dumps({**value, "checks": list(self.checks)})
 
 
+class _Connection(sqlite3.Connection):
+    """SQLite whose complaints about the disk are errors of ours."""
+
+    place = Path()
+
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:
+        """As in ``sqlite3``. Raises Unavailable (disk) or Fatal (no database)."""
+        with _as_ours(self.place):
+            return super().execute(*arguments)
+
+    def executescript(self, sql_script: str) -> sqlite3.Cursor:
+        """As in ``sqlite3``. Raises Unavailable (disk) or Fatal (no database)."""
+        with _as_ours(self.place):
+            return super().executescript(sql_script)
+
+    def undo(self) -> None:
+        """Roll back, unless SQLite has done so already, as it does when the disk is full."""
+        if self.in_transaction:
+            super().execute("rollback")
+
+
+@contextmanager
+def _as_ours(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        full = error.sqlite_errorcode == sqlite3.SQLITE_FULL
+        raise disk_error(OSError(errno.ENOSPC if full else 0, str(error)), path) from None
+    except sqlite3.DatabaseError:
+        raise Fatal(
+            "ledger.file",
+            f"expected a ledger in {path.name}, got another file or a damaged one",
+            hint="restore the ledger from a backup, and find out who changed it",
+        ) from None
+
+
+def _connect(path: Path) -> _Connection:
+    with _as_ours(path):
+        connection = sqlite3.connect(path, isolation_level=None, timeout=30, factory=_Connection)
+    connection.place = path
+    return connection
+
+
 class Ledger:
     """One broker's memory."""
 
     def __init__(self, path: Path) -> None:
+        self._db = _connect(path)
         try:
-            self._db = sqlite3.connect(path, isolation_level=None, timeout=30)
             self._db.execute("pragma journal_mode=wal")
             self._db.execute("pragma synchronous=full")
             self._db.executescript(_SCHEMA)
-        except sqlite3.OperationalError as error:
-            raise disk_error(OSError(0, str(error)), path) from None
-        path.chmod(0o600)
-        self._head = self._check_chain()
+            path.chmod(0o600)
+            self._head = self._check_chain()
+        except BaseException:
+            self._db.close()
+            raise
 
     def _check_chain(self) -> bytes:
         head = _GENESIS
@@ -170,7 +217,7 @@ class Ledger:
             head = self._append(decision) if cursor.rowcount else self._head
             self._db.execute("commit")
         except BaseException:
-            self._db.execute("rollback")
+            self._db.undo()
             raise
         self._head = head
 
@@ -181,7 +228,7 @@ class Ledger:
             head = self._append(decision)
             self._db.execute("commit")
         except BaseException:
-            self._db.execute("rollback")
+            self._db.undo()
             raise
         self._head = head
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,8 @@ from kakoi.cli.ui import SystemClock, errors_as_exit_codes, open_party, out, pla
 from kakoi.contract.approve import Agreement, agree, in_force
 from kakoi.contract.model import Analysis, Approval, Contract, DatasetManifest, LogKey
 from kakoi.contract.sign import open_card, open_signed, seal
+from kakoi.core.dsse import Envelope
+from kakoi.core.errors import Misuse, Refused
 from kakoi.core.ids import ObjectId, PartyId, parse_id
 from kakoi.net.bundle import fetch_bundle
 from kakoi.net.client import HubClient
@@ -39,10 +42,9 @@ def publish_analysis(
     key_file: KeyFile = None,
 ) -> None:
     """Sign an analysis and give it to the hub."""
-    with errors_as_exit_codes():
+    with errors_as_exit_codes(), HubClient(hub) as client:
         home = open_party(party, key_file)
         envelope = seal(analysis_from_file(file, PartyId(home.card.id)), home.keys.signer())
-        client = HubClient(hub)
         client.put_object(home.card.envelope)
         client.put_object(envelope)
         show_made(envelope.payload_id, t("analysis.published"))
@@ -58,29 +60,66 @@ def draft(
     key_file: KeyFile = None,
 ) -> None:
     """Make a contract from a draft, sign it as its drafter, and give it to the hub. Approves nothing."""
-    with errors_as_exit_codes():
+    with errors_as_exit_codes(), HubClient(hub) as client:
         home = open_party(party, key_file)
-        client = HubClient(hub)
-        wanted = [parse_id(entry["manifest"]) for entry in read_toml(file).get("data", []) if "manifest" in entry]
         contract = contract_from_file(
             file,
             drafter=PartyId(home.card.id),
-            manifests={identity: DatasetManifest.decode(client.get_object(identity).payload) for identity in wanted},
+            manifests=_manifests(client, file),
             platforms=policy_from_file(policy),
             log=LogKey.decode(read_limited(log_key, limit=4096)),
             now=SystemClock().now(),
         )
-        envelope = seal(contract, home.keys.signer())
         client.put_object(home.card.envelope)
+        _known(client, contract)
+        envelope = seal(contract, home.keys.signer())
         client.put_object(envelope)
         show_made(envelope.payload_id, t("contract.drafted", words=words(envelope.payload_id)))
+
+
+def _manifests(client: HubClient, draft: Path) -> dict[str, DatasetManifest]:
+    """The data sets that a draft names, as far as the hub has them."""
+    found: dict[str, DatasetManifest] = {}
+    for entry in read_toml(draft).get("data", []):
+        identity = entry.get("manifest") if isinstance(entry, dict) else None
+        envelope = _at_hub(client, identity) if isinstance(identity, str) else None
+        if envelope is not None:
+            found[envelope.payload_id] = DatasetManifest.decode(envelope.payload)
+    return found
+
+
+def _at_hub(client: HubClient, identity: str) -> Envelope | None:
+    """The object with this id; None if the hub has none."""
+    try:
+        return client.get_object(parse_id(identity))
+    except Refused as error:
+        if error.code != "hub.not-found":
+            raise
+        return None
+
+
+def _known(client: HubClient, contract: Contract) -> None:
+    """Raise Misuse for what a draft names and nobody has uploaded: the others could not even read such a contract."""
+    for entry in contract.parties:
+        if _at_hub(client, entry.party) is None:
+            raise Misuse(
+                "draft.unknown-party",
+                "expected parties whose cards the hub has, got an unknown id",
+                hint="a party's card is uploaded with its first data set or analysis; compare the id: kakoi party show",
+            )
+    for item in contract.analyses:
+        if _at_hub(client, item.analysis) is None:
+            raise Misuse(
+                "draft.unknown-analysis",
+                "expected analyses that the hub has, got an unknown id",
+                hint="kakoi analysis publish prints it",
+            )
 
 
 @app.command("show", help=t("help.contract-show"))
 def show(identity: Identity, hub: HubUrl) -> None:
     """Show a contract in plain sentences, signed or not."""
-    with errors_as_exit_codes():
-        client = HubClient(hub)
+    with errors_as_exit_codes(), HubClient(hub) as client:
         describe(client, parse_id(identity))
 
 
@@ -93,9 +132,8 @@ def sign(
     yes: Annotated[bool, typer.Option("--yes", help=t("help.yes"))] = False,
 ) -> None:
     """Show a contract, ask, approve it, and remember the approval in this party's own ledger."""
-    with errors_as_exit_codes():
+    with errors_as_exit_codes(), HubClient(hub) as client:
         home = open_party(party, key_file)
-        client = HubClient(hub)
         contract_id = parse_id(identity)
         describe(client, contract_id)
         if not yes and not typer.confirm(t("contract.ask-approve")):
@@ -106,13 +144,9 @@ def sign(
 
 def approve(client: HubClient, home: PartyHome, contract_id: ObjectId) -> None:
     """Approve a contract by the party's key. Raises Refused if its card demands people: they approve in the console."""
-    ledger = Ledger(home.path / "ledger.sqlite")
-    try:
-        consent.approve(
-            home=home, ledger=ledger, hub=client, contract=contract_id, assertions=(), now=SystemClock().now()
-        )
-    finally:
-        ledger.close()
+    now = SystemClock().now()
+    with closing(Ledger(home.path / "ledger.sqlite")) as ledger:
+        consent.approve(home=home, ledger=ledger, hub=client, contract=contract_id, assertions=(), now=now)
 
 
 @app.command("withdraw", help=t("help.contract-withdraw"))
@@ -125,12 +159,15 @@ def withdraw(
     key_file: KeyFile = None,
 ) -> None:
     """Take an approval back: from now on this party's broker releases no key under the contract."""
-    with errors_as_exit_codes():
+    with errors_as_exit_codes(), HubClient(hub) as client:
         home = open_party(party, key_file)
-        client, now, contract_id = HubClient(hub), SystemClock().now(), parse_id(identity)
-        ledger = Ledger(home.path / "ledger.sqlite")
-        try:
+        now, contract_id = SystemClock().now(), parse_id(identity)
+        with closing(Ledger(home.path / "ledger.sqlite")) as ledger:
+            if contract_id in ledger.approved():
+                ledger.withdraw(contract_id, now)  # at once: whether the hub answers decides nothing
             record = Contract.decode(client.get_object(contract_id).payload)
+            if home.id_in(record) not in {entry.party for entry in record.parties}:
+                raise Refused("contract.not-party", "expected a contract that names this party, got one that does not")
             withdrawal = consent.withdrawal_of(home, record, contract_id, reason=reason, now=now)
             consent.withdraw(home=home, ledger=ledger, hub=client, withdrawal=withdrawal)
             out.print(t("contract.withdrawn", id=contract_id))
@@ -138,15 +175,13 @@ def withdraw(
                 made = consent.receipt(home=home, ledger=ledger, hub=client, contract=contract_id, now=now)
                 write_private(receipt_file, made.encode(), mode=0o644)
                 out.print(t("run.written", path=receipt_file))
-        finally:
-            ledger.close()
 
 
 @app.command("verify", help=t("help.contract-verify"))
 def verify(identity: Identity, hub: HubUrl) -> None:
     """Check that a contract is whole, approved by everybody and in force."""
-    with errors_as_exit_codes():
-        agreement: Agreement = agree(fetch_bundle(HubClient(hub), parse_id(identity)))
+    with errors_as_exit_codes(), HubClient(hub) as client:
+        agreement: Agreement = agree(fetch_bundle(client, parse_id(identity)))
         in_force(agreement, SystemClock().now())
         out.print(t("contract.in-force", parties=len(agreement.cards), id=agreement.id))
 

@@ -21,7 +21,7 @@ from kakoi.core.dsse import Envelope
 from kakoi.core.errors import Misuse
 from kakoi.core.ids import BlobId, PartyId
 from kakoi.net.client import HubClient
-from kakoi.party.files import disk_error, read_limited
+from kakoi.party.files import disk_error, make_directory, read_limited, whole_or_absent
 from kakoi.party.home import PartyHome
 
 app = typer.Typer(no_args_is_help=True, help=t("help.dataset"))
@@ -46,30 +46,34 @@ def seal(
 def seal_file(
     home: PartyHome, file: Path, schema: Path, *, publish_rows: bool = False, replaces: str = "", quiet: bool = False
 ) -> Envelope:
-    """Seal one file into the party's directory; ``replaces`` is the manifest of the version before."""
+    """Seal one file into the party's directory; ``replaces`` is the manifest of the version before.
+
+    If anything fails, nothing of it stays there.
+    """
     # Imported here, because the libraries that read hospitals' files take long to load and few commands need them.
     from kakoi.sdk.ingest.schema import load_schema
     from kakoi.sdk.ingest.seal import no_progress, seal_dataset
 
     dataset, version = _identity(home, replaces)
     data_key = secrets.token_bytes(32)
-    directory = home.dataset_directory(dataset, version)
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    total = _size(file)
-    with nullcontext() if quiet else byte_progress(t("dataset.sealing", name=file.name), total) as progress:
-        manifest = seal_dataset(
-            file,
-            load_schema(schema),
-            directory,
-            owner=PartyId(home.card.id),
-            data_key=data_key,
-            dataset=dataset,
-            version=version,
-            created=SystemClock().now(),
-            publish_rows=publish_rows,
-            progress=(lambda done, _: progress.update(TaskID(0), completed=done)) if progress else no_progress,
-        )
-    return home.store_dataset(manifest, data_key)
+    declared, total = load_schema(schema), _size(file)
+    bar = nullcontext() if quiet else byte_progress(t("dataset.sealing", name=file.name), total)
+    with whole_or_absent(home.dataset_directory(dataset, version)) as directory:
+        make_directory(directory)
+        with bar as progress:
+            manifest = seal_dataset(
+                file,
+                declared,
+                directory,
+                owner=PartyId(home.card.id),
+                data_key=data_key,
+                dataset=dataset,
+                version=version,
+                created=SystemClock().now(),
+                publish_rows=publish_rows,
+                progress=(lambda done, _: progress.update(TaskID(0), completed=done)) if progress else no_progress,
+            )
+        return home.store_dataset(manifest, data_key)
 
 
 def _identity(home: PartyHome, replaces: str) -> tuple[str, int]:
@@ -78,8 +82,9 @@ def _identity(home: PartyHome, replaces: str) -> tuple[str, int]:
     known = home.datasets()
     if replaces not in known:
         raise Misuse("dataset.unknown", "expected a data set of this party to replace, got an unknown id")
-    before = known[replaces].record
-    return before.dataset, before.version + 1
+    dataset = known[replaces].record.dataset
+    # The next free version: a version that was sealed once keeps its key, whatever replaces what.
+    return dataset, 1 + max(item.record.version for item in known.values() if item.record.dataset == dataset)
 
 
 def _size(file: Path) -> int:
@@ -113,9 +118,8 @@ def inspect(file: Annotated[Path, typer.Argument(help=t("help.manifest-file"))])
 @app.command("upload", help=t("help.dataset-upload"))
 def upload(party: Party, hub: HubUrl, key_file: KeyFile = None) -> None:
     """Give ciphertext and manifests of this party's data sets to the hub. What it has already is not sent again."""
-    with errors_as_exit_codes():
+    with errors_as_exit_codes(), HubClient(hub) as client:
         home = open_party(party, key_file)
-        client = HubClient(hub)
         client.put_object(home.card.envelope)
         for signed in home.datasets().values():
             upload_dataset(client, home, signed)

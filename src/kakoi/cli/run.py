@@ -40,10 +40,9 @@ def run(
     key_file: KeyFile = None,
 ) -> None:
     """Ask for a run, wait, open and verify the result."""
-    with errors_as_exit_codes():
+    with errors_as_exit_codes(), HubClient(hub) as client:
         refuse_to_overwrite(out_file)
         home = open_party(party, key_file)
-        client = HubClient(hub)
         agreement = load_agreement(client, parse_id(contract))
         identity = _analysis_named(agreement, analysis)
         values = bindings(dict(_parameter(text) for text in parameter or []))
@@ -76,10 +75,9 @@ def reopen(
     key_file: KeyFile = None,
 ) -> None:
     """Open the result of an earlier run again."""
-    with errors_as_exit_codes():
+    with errors_as_exit_codes(), HubClient(hub) as client:
         refuse_to_overwrite(out_file)
         home: PartyHome = open_party(party, key_file)
-        client = HubClient(hub)
         agreement = load_agreement(client, parse_id(contract))
         sealed = await_run(
             client, agreement, parse_id(run_id), clock=SystemClock(), seconds=seconds, tell=lambda kind, sender: None
@@ -105,9 +103,11 @@ def finish(opened: Opened, out_file: Path) -> None:
 
 
 def refuse_to_overwrite(path: Path) -> None:
-    """Raise Misuse before any work if the output file exists."""
+    """Raise Misuse before any work if the output file exists, or could not be written."""
     if path.exists():
         raise Misuse("file.exists", f"expected no {path.name} yet, found one", hint="choose another name with --out")
+    if not path.absolute().parent.is_dir():
+        raise Misuse("file.missing", f"expected a directory for {path}, found none", hint="make it first")
 
 
 def show_outputs(verified: VerifiedResult) -> None:

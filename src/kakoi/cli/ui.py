@@ -20,6 +20,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeE
 
 from kakoi.cli.i18n import error_text, t
 from kakoi.core.errors import KakoiError, Misuse
+from kakoi.party.files import disk_error
 from kakoi.party.home import PartyHome
 from kakoi.party.keystore import Unlock
 
@@ -57,12 +58,18 @@ def show_made(identity: str, sentence: str) -> None:
 
 @contextmanager
 def errors_as_exit_codes() -> Iterator[None]:
-    """Turn our errors into an exit code; let everything else show its traceback, because it is a bug."""
+    """Turn our errors, and the disk's, into an exit code; let everything else show its traceback, because it is a bug."""
     try:
         yield
     except KakoiError as error:
         show_error(error)
         raise typer.Exit(error.exit_code) from None
+    except BrokenPipeError:
+        raise  # whoever read our output has seen enough; typer ends quietly
+    except OSError as error:
+        known = disk_error(error, Path(str(error.filename or "a file")))
+        show_error(known)
+        raise typer.Exit(known.exit_code) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
 
@@ -104,7 +111,7 @@ def byte_progress(label: str, total: int) -> Iterator[Progress]:
         TransferSpeedColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=err, transient=not err.is_terminal) as progress:
+    with Progress(*columns, console=err, disable=not err.is_terminal) as progress:
         progress.add_task(label, total=total)
         yield progress
 

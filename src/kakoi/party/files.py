@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kakoi.core.errors import Misuse, Unavailable
@@ -33,11 +36,42 @@ def disk_error(error: OSError, path: Path) -> Unavailable | Misuse:
     """An operating system's complaint about ``path`` as one of ours."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Unavailable("disk.full", f"no space left for {path.name}", hint="free some space and run it again")
+    if isinstance(error, FileExistsError):
+        return Misuse("file.exists", f"expected no {path.name} yet, found one", hint="choose another name")
+    if isinstance(error, (IsADirectoryError, NotADirectoryError)):
+        return Misuse(
+            "file.kind",
+            f"expected files and directories where they belong, got: {path} {error.strerror}",
+            hint="check the path",
+        )
     if isinstance(error, FileNotFoundError):
         return Misuse("file.missing", f"expected the file {path}, found none", hint="check the path")
     if isinstance(error, PermissionError):
         return Misuse("file.permission", f"no permission for {path}", hint="run as the user who owns it")
     return Unavailable("disk.error", f"could not read or write {path.name}: {error.strerror}", hint="check the disk")
+
+
+def make_directory(path: Path) -> None:
+    """A directory of mode 700 with its parents, if it is not there yet. Raises Misuse or Unavailable."""
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise disk_error(error, path) from None
+
+
+@contextmanager
+def whole_or_absent(directory: Path) -> Iterator[Path]:
+    """If the block fails, ``directory`` and those above it that it made are removed again. What was there before stays."""
+    made = [path for path in (directory, *directory.parents) if not path.exists()]
+    try:
+        yield directory
+    except BaseException:
+        if made:
+            shutil.rmtree(directory, ignore_errors=True)
+        with suppress(OSError):  # somebody else has put something there
+            for path in made[1:]:
+                path.rmdir()
+        raise
 
 
 def read_limited(path: Path, *, limit: int) -> bytes:

@@ -19,8 +19,8 @@ from kakoi.contract.sign import Signed, open_card, open_signed, seal
 from kakoi.core.dsse import Envelope
 from kakoi.core.errors import Misuse, Refused
 from kakoi.core.ids import PartyId
-from kakoi.party.files import read_limited, write_private
-from kakoi.party.keystore import FileKeyStore, KeyStore, Unlock
+from kakoi.party.files import make_directory, read_limited, whole_or_absent, write_private
+from kakoi.party.keystore import FileKeyStore, KeyStore, Unlock, require_absent
 
 _ENVELOPE_LIMIT: Final = 8 * 1024 * 1024
 
@@ -36,9 +36,13 @@ class PartyHome:
 
     @classmethod
     def create(cls, path: Path, *, name: str, unlock: Unlock, created: int) -> PartyHome:
-        """A new party: keys and a card named ``name``. Raises Misuse if the directory already holds one."""
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        keys = FileKeyStore.create(path / "secrets.json", unlock)
+        """A new party: keys and a card named ``name``. Raises Misuse if the directory already holds one.
+
+        Written whole or not at all: after a full disk the same command can be given again.
+        """
+        for file in ("secrets.json", "card.dsse"):
+            require_absent(path / file)
+        keys, secrets = FileKeyStore.generate(unlock)
         public = keys.signer().verifying_key
         card = PartyCard(
             name=name,
@@ -51,7 +55,14 @@ class PartyHome:
             created=created,
         )
         envelope = seal(card, keys.signer())
-        write_private(path / "card.dsse", envelope.encode(), mode=0o644)
+        with whole_or_absent(path):
+            make_directory(path)
+            try:
+                write_private(path / "card.dsse", envelope.encode(), mode=0o644)
+                write_private(path / "secrets.json", secrets)
+            except BaseException:
+                (path / "card.dsse").unlink(missing_ok=True)
+                raise
         return cls(path, keys, open_card(envelope))
 
     @classmethod

@@ -65,6 +65,11 @@ class Unlock:
     passphrase: str | None = None
     key_file: Path | None = None
 
+    @property
+    def kind(self) -> Literal["passphrase", "key-file"]:
+        """Which of the two."""
+        return "key-file" if self.key_file is not None else "passphrase"
+
     def key(self, salt: bytes, n: int) -> tuple[Literal["passphrase", "key-file"], bytes]:
         """The kind of protection and the 32-byte key. Raises Misuse for neither or both, or a bad key file."""
         if (self.passphrase is None) == (self.key_file is None):
@@ -96,20 +101,21 @@ class FileKeyStore:
     @classmethod
     def create(cls, path: Path, unlock: Unlock) -> FileKeyStore:
         """New keys in a new file. Raises Misuse if the file exists: keys are never overwritten."""
-        if path.exists():
-            raise Misuse(
-                "key.exists",
-                f"expected no {path.name} yet, found one",
-                hint="keys are never overwritten; choose another directory",
-            )
+        require_absent(path)
+        keys, data = cls.generate(unlock)
+        write_private(path, data)
+        return keys
+
+    @classmethod
+    def generate(cls, unlock: Unlock) -> tuple[FileKeyStore, bytes]:
+        """New keys, and the bytes of the file that will hold them."""
         secret = secrets.token_bytes(crypto.SIGNING_SECRET + crypto.SEALING_SECRET + 32)
         salt, nonce = secrets.token_bytes(16), secrets.token_bytes(12)
         protection, key = unlock.key(salt, SCRYPT_N)
         n = SCRYPT_N if protection == "passphrase" else 0
         ciphertext = crypto.aead_encrypt(key, nonce, secret, _context(protection, n))
         record = SecretsFile(protection=protection, salt=salt, scrypt_n=n, nonce=nonce, ciphertext=ciphertext)
-        write_private(path, record.encode())
-        return cls(secret)
+        return cls(secret), record.encode()
 
     @classmethod
     def load(cls, path: Path, unlock: Unlock) -> FileKeyStore:
@@ -118,9 +124,13 @@ class FileKeyStore:
         record = SecretsFile.decode(read_limited(path, limit=SecretsFile.MAX_BYTES))
         if record.protection == "passphrase" and record.scrypt_n < SCRYPT_N:
             raise Refused("key.weak-derivation", f"expected scrypt with N of at least {SCRYPT_N}, got less")
-        protection, key = unlock.key(record.salt, record.scrypt_n)
-        if protection != record.protection:
-            raise Misuse("key.unlock", f"these secrets are protected by a {record.protection}, got a {protection}")
+        if unlock.kind != record.protection:
+            raise Misuse(
+                "key.unlock",
+                f"expected a {record.protection}, which protects these keys, got a {unlock.kind}",
+                hint="set KAKOI_PASSPHRASE or --key-file, as when the party was made",
+            )
+        _, key = unlock.key(record.salt, record.scrypt_n)
         context = _context(record.protection, record.scrypt_n)
         return cls(crypto.aead_decrypt(key, record.nonce, record.ciphertext, context))
 
@@ -140,6 +150,16 @@ class FileKeyStore:
     def unwrap(self, wrapped: bytes, *, context: bytes) -> bytes:
         """The secret again; raises the opaque ``crypto.cannot-open``."""
         return crypto.aead_decrypt(self._wrapping, wrapped[:12], wrapped[12:], framed(b"kakoi/wrap/v1", context))
+
+
+def require_absent(path: Path) -> None:
+    """Raise Misuse if there are keys already: they are never overwritten."""
+    if path.exists():
+        raise Misuse(
+            "key.exists",
+            f"expected no {path.name} yet, found one",
+            hint="keys are never overwritten; choose another directory",
+        )
 
 
 def _context(protection: str, n: int) -> bytes:

@@ -92,6 +92,9 @@ def contract_from_file(
     Raises Malformed, naming the member, for anything missing, unknown or out of range.
     """
     value = read_toml(path)
+    days = value.pop("days", None)
+    if type(days) is not int or days < 1:
+        raise Malformed("draft.days", f"{path.name}: expected days as a whole number from 1, got another value or none")
     try:
         parties = [ContractParty(party=_party(p["id"]), roles=tuple(p["roles"])) for p in value.pop("party")]
         data = [_data(entry, manifests) for entry in value.pop("data")]
@@ -111,7 +114,7 @@ def contract_from_file(
             limits=_record(Limits, value.pop("limits"), f"{path.name}: limits"),
             log=log,
             not_before=now - 60,
-            expires=now + _DAY * value.pop("days"),
+            expires=now + _DAY * days,
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise Malformed(

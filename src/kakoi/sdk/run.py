@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from kakoi.contract.approve import Agreement, agree
+from kakoi.contract.approve import Agreement, agree, in_force
 from kakoi.contract.sign import seal
 from kakoi.core import crypto
 from kakoi.core.clock import Clock
@@ -72,7 +72,11 @@ def bindings(values: Mapping[str, str | int]) -> tuple[Binding, ...]:
 def request_run(
     hub: HubClient, home: PartyHome, agreement: Agreement, analysis: ObjectId, values: tuple[Binding, ...], now: int
 ) -> ObjectId:
-    """Sign and send a run request; returns the run's id. Parameters outside the contract are refused here already."""
+    """Sign and send a run request; returns the run's id.
+
+    A contract that is not in force and parameters outside it are refused here already, and again by everybody else.
+    """
+    in_force(agreement, now)
     agreement.max_runs(analysis)
     check_parameters(agreement.analyses[analysis].record, values)
     request = RunRequest(
