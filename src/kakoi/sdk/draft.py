@@ -73,9 +73,16 @@ def analysis_from_file(path: Path, author: PartyId) -> Analysis:
 
 def _parameters_with_defaults(value: dict[str, Any]) -> dict[str, Any]:
     empty: dict[str, Any] = {"minimum": None, "maximum": None, "choices": []}
-    value["parameters"] = [{**empty, **entry} for entry in value.get("parameters", [])]
-    value["outputs"] = [{"parameters": 0, **entry} for entry in value.get("outputs", [])]
+    value["parameters"] = _each_with(empty, value.get("parameters", []))
+    value["outputs"] = _each_with({"parameters": 0}, value.get("outputs", []))
     return value
+
+
+def _each_with(defaults: dict[str, Any], entries: Any) -> Any:
+    """Tables of a list with defaults below them. Whatever else stands there is left for the strict decoder to refuse."""
+    if not isinstance(entries, list):
+        return entries
+    return [{**defaults, **entry} if isinstance(entry, dict) else entry for entry in entries]
 
 
 def contract_from_file(

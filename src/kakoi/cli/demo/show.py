@@ -46,7 +46,8 @@ def show_counts(result: VerifiedResult) -> tuple[int, int]:
         whole = sum(held) == numbers
         cells, single = cells + whole, single + (0 if whole else sum(held))
         shown_cells = (
-            f"[red]{t('result.held-back')}[/]" if kept else plain(cell or "") for cell, kept in zip(row, held, strict=True)
+            f"[red]{t('result.held-back')}[/]" if kept else plain(cell or "")
+            for cell, kept in zip(row, held, strict=True)
         )
         table.add_row(*shown_cells)
     out.print(table)
