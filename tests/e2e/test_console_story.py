@@ -25,7 +25,7 @@ from kakoi.core.ids import ObjectId, parse_id
 from kakoi.net.bundle import fetch_bundle
 from kakoi.net.client import HubClient
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("e2e")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.xdist_group("e2e")]
 STORY: dict[str, str] = {}
 """What earlier steps leave for later ones: ids of contract and run."""
 

@@ -40,8 +40,8 @@ def warnings(whole: Whole) -> tuple[Said, ...]:
 
 def _warnings(whole: Whole) -> Iterator[Said]:
     contract = whole.contract
-    for policy in contract.platforms.accepted:
-        yield from _platform_warnings(policy)
+    if any(policy.platform == "software" for policy in contract.platforms.accepted):
+        yield Said(key="warning.software")
     for layer in contract.accepted_weaknesses:
         yield Said(key="warning.layer", parameters={"layer": layer})
     for entry in contract.data:
@@ -53,14 +53,14 @@ def _warnings(whole: Whole) -> Iterator[Said]:
         if whole.analyses[analysis.analysis].record.engine == "python":
             yield Said(key="warning.python", parameters={"title": title})
     yield from _people_warnings(whole)
+    for policy in contract.platforms.accepted:
+        if policy.platform != "software":
+            yield from _platform_warnings(policy)
     if contract.expires - contract.not_before > _LONG_SECONDS:
         yield Said(key="warning.long", parameters={"days": (contract.expires - contract.not_before) // 86400})
 
 
 def _platform_warnings(policy: PlatformPolicy) -> Iterator[Said]:
-    if policy.platform == "software":
-        yield Said(key="warning.software")
-        return
     kind = policy.platform
     unchecked: list[tuple[str, object]] = [
         ("minimum TCB", policy.minimum_tcb),
@@ -70,9 +70,6 @@ def _platform_warnings(policy: PlatformPolicy) -> Iterator[Said]:
         *((value.name, value.accepted) for value in policy.measurements),
         *((setting.name, setting.accepted) for setting in policy.settings),
     ]
-    for name, value in unchecked:
-        if isinstance(value, Unchecked):
-            yield Said(key="warning.unchecked", parameters={"platform": kind, "check": name, "reason": value.reason})
     for status in policy.statuses:
         if status != "UpToDate":
             yield Said(key="warning.status", parameters={"platform": kind, "status": status})
@@ -80,6 +77,10 @@ def _platform_warnings(policy: PlatformPolicy) -> Iterator[Said]:
         yield Said(key="warning.advisory", parameters={"platform": kind, "advisory": advisory})
     if policy.grace is not None:
         yield Said(key="warning.grace", parameters={"platform": kind, "statuses": ", ".join(policy.grace.statuses)})
+    left_out = [f"{name} ({value.reason})" for name, value in unchecked if isinstance(value, Unchecked)]
+    if left_out:
+        checks = "; ".join(left_out)
+        yield Said(key="warning.unchecked", parameters={"platform": kind, "count": len(left_out), "checks": checks})
 
 
 def _rule_warnings(owner: str, rules: DisclosureRules) -> Iterator[Said]:
