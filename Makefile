@@ -4,14 +4,20 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SYSTEM := sh scripts/system-packages.sh
 
-.PHONY: demo test check lint types imports bench clean lock
+.PHONY: demo test test-slow check lint types imports bench clean lock
 demo: $(VENV)/run.stamp
 	@$(SYSTEM) demo
 	$(BIN)/kakoi demo
 
 test: $(VENV)/dev.stamp
 	@$(SYSTEM) test
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/integration/test_readme.py tests/integration/test_notebook.py
+
+# Kills at every step of a run, whole corpora of bad twins, fuzzers, a browser through the whole story: half an hour on two cores.
+test-slow: $(VENV)/dev.stamp
+	@$(SYSTEM) test
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow
 
 check: lint types imports test
 
