@@ -172,9 +172,15 @@ class Visit:
         def said(item: Said) -> str:
             return self.text(item.key, **_readable(item, language))
 
+        def step(name: str) -> str:
+            """A step of the broker's work; later versions may know more of them than this page."""
+            key = f"decision.step.{name.partition('.')[0]}"
+            return self.text(key) if key in read(FOLDER, language) else name
+
         shared = {
             "t": self.text,
             "said": said,
+            "step": step,
             "lang": language,
             "session": self.session,
             "console": self.console,

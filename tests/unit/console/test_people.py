@@ -198,3 +198,17 @@ def test_sessions_are_short(desk: Desk) -> None:
         desk.setting.clock.time += 14 * 60
         answer = aoki.get("/")
     assert answer.headers.get("location") == "/sign-in"
+
+
+def test_decisions_are_shown_whatever_their_step(desk: Desk) -> None:
+    from kakoi.broker.ledger import Decision, Ledger
+
+    aoki = desk.enrol("Dr. Aoki")
+    ledger = Ledger(desk.setting.home.path / "ledger.sqlite")
+    for name in ("challenge", "lease.3", "something-new"):
+        ledger.note(Decision(at=1, run="", attempt=1, step=name, outcome="no", code="x.y", message="m", hint="h"))
+    ledger.close()
+    text = aoki.page("/decisions")
+    assert "The chain of all 3 decisions is unbroken." in text
+    for shown in ("Challenge", "Lease renewed", "something-new"):
+        assert shown in text
