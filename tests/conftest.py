@@ -32,3 +32,15 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
 
     with deployed(tmp_path_factory.mktemp("deployment")) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def leased(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """Two hospitals with an enclave, and a contract with short leases and an analysis that takes as long as it is told."""
+    from support.deployment import deployed
+    from support.sleeper import short_leases
+
+    with deployed(tmp_path_factory.mktemp("leases"), hospitals=2) as made:
+        short_leases(made)
+        made.enclave(running=True)
+        yield made

@@ -44,7 +44,7 @@ PROGRAMS = [
         module="kakoi.enclave.keeper.__main__",
         rooms=frozenset({"core", "attest", "dataset", "tlog", "contract", "wire", "evidence", "net", "enclave"}),
         third_party=CRYPTOGRAPHY,
-        most_lines=10500,
+        most_lines=11500,
     ),
 ]
 FORBIDDEN_ANYWHERE = {"importlib.metadata", "pdb", "pydoc", "ftplib", "smtplib", "xmlrpc", "tkinter"}

@@ -23,7 +23,7 @@ FORBIDDEN_METHODS = {
     "monotonic",
     "perf_counter",
 }
-MACHINES = {"AnalystRun", "BrokerRun", "EnclaveRun"}
+MACHINES = {"AnalystRun", "BrokerRun", "EnclaveRun", "RenewalRun"}
 """Conversations without I/O: the only dataclasses of pure rooms that change."""
 JUDGES = re.compile(r"(verify|check|appraise|judge|require|admit|authori[sz]e|validate)(_|$)")
 MOST_LINES = 500

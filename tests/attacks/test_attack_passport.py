@@ -30,7 +30,17 @@ from kakoi.party.keystore import Unlock
 from kakoi.sdk.run import open_result
 from kakoi.sdk.verify import VerifiedResult, verify_result
 from kakoi.tlog import checkpoint as checkpoints
-from kakoi.wire.messages import GateDecision, KeyGrant, Passport, Predicate, Session, Subject, SubjectDigest
+from kakoi.wire.messages import (
+    GateDecision,
+    KeyGrant,
+    LastRenewal,
+    Passport,
+    Predicate,
+    Renewed,
+    Session,
+    Subject,
+    SubjectDigest,
+)
 from kakoi.wire.result import OutputPayload, ResultFile
 from support.deployment import Deployment, on_deployment
 from support.leaves import altered_leaves
@@ -205,6 +215,10 @@ def test_every_part_of_the_predicate_under_an_own_session(file: bytes) -> None:
             predicate.grants[1:],
             predicate.grants[::-1],
             tuple(thief_grant(thief, grant, own.session.payload_id) for grant in predicate.grants),
+        ],
+        "renewals": [(Renewed(renewal=1, evidence=ObjectId("0" * 64), leases=ObjectId("0" * 64)),)],
+        "last_renewal": [
+            LastRenewal(challenges=predicate.challenges, evidence=own.session, leases=predicate.grants),
         ],
         "gate": [(), (GateDecision(output="counts", rule="none", action="released"),)],
         "missing_layers": [("seccomp",)],

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kakoi.attest.report import AppraisalRefused, Check, Collateral, Evidence, Verdict
+from kakoi.broker.desk import CollateralSource
 from kakoi.broker.ledger import Decision, Ledger
-from kakoi.broker.service import Broker, CollateralSource
+from kakoi.broker.service import Broker
 from kakoi.contract.approve import Agreement
 from kakoi.contract.model import DatasetManifest
 from kakoi.contract.sign import open_card, seal
@@ -18,7 +19,7 @@ from kakoi.party.home import PartyHome
 from kakoi.party.keystore import Unlock, new_key_file
 from kakoi.testing.memory_hub import MemoryHub
 from kakoi.testing.world import NOW, TestParty, World, seeded
-from kakoi.wire.messages import Challenge, Session
+from kakoi.wire.messages import Challenge, Session, SessionRenewal
 from support.conversation import verdict
 
 
@@ -103,16 +104,33 @@ class Setting:
         ledger.close()
         return self.world.agreement()
 
+    def challenges(self, request: ObjectId, attempt: int, renewal: int = 0) -> list[ObjectId]:
+        """Ids of the challenges on the hub for this run, attempt and renewal."""
+        found = [
+            (envelope.payload_id, Challenge.decode(envelope.payload)) for envelope in self.hub.of_kind(Challenge.KIND)
+        ]
+        wanted = (request, attempt, renewal)
+        return [identity for identity, asked in found if (asked.run, asked.attempt, asked.renewal) == wanted]
+
+    def renewal(self, session: Envelope, number: int, *, keys: str = "session") -> Envelope:
+        """Fresh evidence of a session, in answer to every challenge on the hub of this number."""
+        of = Session.decode(session.payload)
+        record = SessionRenewal(
+            run=of.run,
+            attempt=of.attempt,
+            renewal=number,
+            contract=of.contract,
+            session=session.payload_id,
+            challenges=tuple(sorted(self.challenges(of.run, of.attempt, number))),
+            evidence=Evidence(platform="software", statement=b"fresh quote %d" % number, parts=()),
+        )
+        return seal(record, SigningKey(seeded(keys + "/signing", crypto.SIGNING_SECRET)))
+
     def session(self, request: ObjectId, agreement: Agreement, *, attempt: int = 1, keys: str = "session") -> Envelope:
         """A session that answers every challenge on the hub for this run and attempt."""
         signing = SigningKey(seeded(keys + "/signing", crypto.SIGNING_SECRET))
         sealing = SealingKey(seeded(keys + "/sealing", crypto.SEALING_SECRET))
-        challenges = [
-            envelope.payload_id
-            for envelope in self.hub.of_kind(Challenge.KIND)
-            if (Challenge.decode(envelope.payload).run, Challenge.decode(envelope.payload).attempt)
-            == (request, attempt)
-        ]
+        challenges = self.challenges(request, attempt)
         record = Session(
             run=request,
             attempt=attempt,

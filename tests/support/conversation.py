@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kakoi.attest.report import Check, Claims, Collateral, Evidence, Verdict
 from kakoi.contract.approve import Agreement
@@ -14,7 +14,18 @@ from kakoi.core.ids import ObjectId, object_id
 from kakoi.testing.world import NOW, TestParty, World, seeded
 from kakoi.wire.analyst_run import open_session
 from kakoi.wire.enclave_run import EnclaveRun
-from kakoi.wire.messages import Challenge, Denial, GrantedKey, KeyGrant, RunRequest, Session, grant_info
+from kakoi.wire.messages import (
+    Challenge,
+    Denial,
+    GrantedKey,
+    KeyGrant,
+    Lease,
+    RunRequest,
+    Session,
+    SessionRenewal,
+    grant_info,
+)
+from kakoi.wire.renewal import open_renewal
 from kakoi.wire.request import open_request
 
 
@@ -55,6 +66,7 @@ class Conversation:
     signing: SigningKey = field(init=False)
     sealing: SealingKey = field(init=False)
     grants: dict[tuple[str, int, int, str], Envelope] = field(default_factory=dict)
+    leases: dict[tuple[str, int, str], Envelope] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.agreement = self.world.agreement()
@@ -65,13 +77,16 @@ class Conversation:
     def run(self) -> EnclaveRun:
         return EnclaveRun(agreement=self.agreement, request=self.request, attempt=self.attempt)
 
-    def challenge(self, owner: TestParty, *, at: int = NOW, nonce: str = "", attempt: int = 0) -> Envelope:
+    def challenge(
+        self, owner: TestParty, *, at: int = NOW, nonce: str = "", attempt: int = 0, renewal: int = 0
+    ) -> Envelope:
         record = Challenge(
             run=self.request.id,
             attempt=attempt or self.attempt,
+            renewal=renewal,
             contract=self.agreement.id,
             owner=owner.id,
-            nonce=seeded(f"challenge/{owner.name}/{nonce}", 32),
+            nonce=seeded(f"challenge/{owner.name}/{nonce}/{renewal}", 32),
             issued_at=at,
         )
         return seal(record, owner.signing)
@@ -123,6 +138,40 @@ class Conversation:
             lease_until=at + lease,
         )
         return seal(record, owner.signing)
+
+    def renewal(self, number: int = 1) -> Signed[SessionRenewal]:
+        """The session's fresh evidence, in answer to all owners' challenges of this number."""
+        record = SessionRenewal(
+            run=self.request.id,
+            attempt=self.attempt,
+            renewal=number,
+            contract=self.agreement.id,
+            session=self.session().id,
+            challenges=tuple(sorted(self.challenge(o, renewal=number).payload_id for o in self.world.owners)),
+            evidence=Evidence(platform="software", statement=b"quote %d" % number, parts=()),
+        )
+        return open_renewal(seal(record, self.signing), self.session())
+
+    def lease(self, owner: TestParty, number: int = 1, **changes: object) -> Envelope:
+        """An owner's lease for this renewal, with some fields changed. Signing is randomised, so each is made once."""
+        key = (owner.name, number, repr(sorted(changes.items())))
+        if key not in self.leases:
+            renewal = self.renewal(number)
+            record = Lease(
+                run=self.request.id,
+                attempt=self.attempt,
+                renewal=number,
+                contract=self.agreement.id,
+                session=self.session().id,
+                owner=owner.id,
+                evidence=renewal.id,
+                verdict=verdict(renewal.record.report_data, NOW),
+                collateral=Collateral(parts=()),
+                issued_at=NOW,
+                lease_until=NOW + 300,
+            )
+            self.leases[key] = seal(replace(record, **changes), owner.signing)  # type: ignore[arg-type]
+        return self.leases[key]
 
     def denial(self, owner: TestParty) -> Envelope:
         record = Denial(

@@ -26,7 +26,7 @@ PASSED_ON: Final = {
     "core/errors.py: code",
     "core/records.py: error.code",
     "enclave/failures.py: code",
-    "enclave/keeper/drive.py: error.code",
+    "enclave/keeper/work.py: error.code",
     "net/caller.py: code",
     "sdk/run.py: outcome.failure.code",
     "wire/enclave_run.py: said.code",

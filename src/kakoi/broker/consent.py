@@ -23,7 +23,7 @@ from kakoi.core.records import Digest, Limit, PartyRef, Record, Seconds
 from kakoi.net.bundle import ObjectSource
 from kakoi.party.files import read_limited, write_private
 from kakoi.party.home import PartyHome
-from kakoi.wire.messages import KeyGrant, SealedResult, Session
+from kakoi.wire.messages import KeyGrant, Lease, SealedResult, Session
 
 
 class Hub(ObjectSource, Protocol):
@@ -188,9 +188,14 @@ def _granted(hub: Hub, ledger: Ledger, home: PartyHome, run: str) -> ReceiptRun 
     if not grants:
         return None
     sessions = {grant.session for grant in grants}
+    renewed = [
+        open_signed(Lease, answer.envelope, home.card).record
+        for answer in ledger.answers(run)
+        if answer.stage.startswith("lease.")
+    ]
     return ReceiptRun(
         run=parse_id(run),
-        lease_until=max(grant.lease_until for grant in grants),
+        lease_until=max(*(grant.lease_until for grant in grants), *(lease.lease_until for lease in renewed), 0),
         results=tuple(_results(hub, run, sessions))[:16],
     )
 

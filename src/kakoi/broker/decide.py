@@ -14,7 +14,7 @@ from kakoi.contract.sign import Signed
 from kakoi.core.dsse import Envelope
 from kakoi.core.errors import Refused
 from kakoi.wire.enclave_run import MAX_CLOCK_DIFFERENCE
-from kakoi.wire.messages import Challenge, RunRequest, Session
+from kakoi.wire.messages import Challenge, RunRequest, Session, SessionRenewal
 from kakoi.wire.request import open_request
 
 MAX_REQUEST_AGE = 24 * 3600
@@ -35,6 +35,10 @@ class Facts:
 
 Judge = Callable[[Session], Verdict]
 """Verifies and appraises a session's evidence against the contract's policy; raises Refused with every mismatch."""
+
+
+JudgeRenewal = Callable[[SessionRenewal], Verdict]
+"""The same for the fresh evidence of a renewal."""
 
 
 def decide_request(
@@ -96,14 +100,57 @@ def decide_grant(
             f"expected a session within {MAX_CHALLENGE_AGE} seconds of the challenge, got a later one",
             hint="the run can be asked for again",
         )
-    for layer in record.missing_layers:
+    _layers_accepted(agreement, record)
+    return judge(record)
+
+
+def decide_going_on(*, agreement: Agreement, owner: str, facts: Facts, now: int) -> None:
+    """May a session keep what it got? Raises Refused once this owner has withdrawn, or the contract has ended."""
+    _consented(agreement, owner, facts)
+    in_force(agreement, now)
+
+
+def decide_renewal(
+    *,
+    agreement: Agreement,
+    owner: str,
+    challenge: Signed[Challenge],
+    session: Signed[Session],
+    renewal: Signed[SessionRenewal],
+    facts: Facts,
+    judge: JudgeRenewal,
+    now: int,
+) -> Verdict:
+    """May the session that holds this owner's keys go on? The verdict that says yes, or Refused.
+
+    1. the owner still agrees, by its own record, and the contract is in force at the owner's own time;
+    2. the renewal is of that session, and answers this owner's fresh challenge of its number;
+    3. every isolation layer that the machine lacks is accepted in the contract by name;
+    4. the fresh evidence verifies with today's endorsements, is appraised by the contract's policy, and binds exactly
+       this renewal of this session.
+
+    The request and the budget were judged when the keys were granted: they cannot change any more.
+    """
+    decide_going_on(agreement=agreement, owner=owner, facts=facts, now=now)
+    record, asked = renewal.record, challenge.record
+    if (record.session, record.contract, record.run) != (session.id, agreement.id, session.record.run):
+        raise Refused("session.replayed", "expected a renewal of this session and contract, got one of another")
+    if challenge.id not in record.challenges or (asked.attempt, asked.renewal) != (record.attempt, record.renewal):
+        raise Refused("session.challenge", "expected a renewal that answers this owner's challenge, got another")
+    if not asked.issued_at <= now:
+        raise Refused("session.stale", "expected a clock that goes forward, got a time before the challenge")
+    _layers_accepted(agreement, session.record)
+    return judge(record)
+
+
+def _layers_accepted(agreement: Agreement, session: Session) -> None:
+    for layer in session.missing_layers:
         if layer not in agreement.contract.accepted_weaknesses:
             raise Refused(
                 "session.layer-missing",
                 f"expected the isolation layer {layer}, which the enclave's machine lacks",
                 hint="the operator can add it (kakoi doctor), or all parties accept its absence by name",
             )
-    return judge(record)
 
 
 def _consented(agreement: Agreement, owner: str, facts: Facts) -> None:

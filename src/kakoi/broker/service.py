@@ -7,64 +7,37 @@ rounds loses nothing and says nothing twice, because the state machines are rebu
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Mapping
-from typing import Final, Protocol
+from collections.abc import Callable, Iterable
+from typing import Final
 
-from kakoi.attest.registry import find_policy
-from kakoi.attest.report import Collateral, Evidence, Verdict
-from kakoi.broker.decide import Facts, decide_grant, decide_request
+from kakoi.attest.report import Collateral, Verdict
+from kakoi.broker.decide import decide_grant, decide_request
+from kakoi.broker.desk import CollateralSource, Desk, Hub, Judge, NoEndorsements
+from kakoi.broker.leases import Leases
 from kakoi.broker.ledger import Answer, Decision, Ledger
-from kakoi.contract.approve import Agreement, agree
+from kakoi.contract.approve import Agreement
 from kakoi.contract.model import Contract
-from kakoi.contract.sign import Signed, open_signed, seal
-from kakoi.core import crypto
+from kakoi.contract.sign import Signed
+from kakoi.core import crypto, encoding
 from kakoi.core.clock import Clock
 from kakoi.core.dsse import Envelope
-from kakoi.core.errors import KakoiError, Malformed, Misuse, Refused, Unavailable
-from kakoi.core.ids import ObjectId, PartyId
-from kakoi.net.answers import RunState
-from kakoi.net.bundle import ObjectSource, fetch_bundle
+from kakoi.core.errors import Malformed, Misuse, Refused, Unavailable
+from kakoi.core.ids import ObjectId
 from kakoi.party.home import PartyHome
 from kakoi.wire.analyst_run import open_session
-from kakoi.wire.broker_run import (
-    Answered,
-    AttemptWanted,
-    BrokerRun,
-    ChallengeIssued,
-    Instruction,
-    IssueChallenge,
-    RunDenied,
-    SessionArrived,
+from kakoi.wire.broker_run import AttemptWanted, Instruction, IssueChallenge, JudgeSession, SessionArrived
+from kakoi.wire.messages import (
+    Challenge,
+    GrantedKey,
+    KeyGrant,
+    RunRequest,
+    Session,
+    SessionRenewal,
+    grant_info,
 )
-from kakoi.wire.messages import Challenge, Denial, GrantedKey, KeyGrant, RunRequest, Session, grant_info
 
 COLLATERAL_SECONDS: Final = 240
 """For how long after its challenge a session may wait for endorsements that nobody gives now. An enclave waits longer."""
-
-
-class CollateralSource(Protocol):
-    """Where the owner gets vendors' endorsements."""
-
-    def collateral(self, evidence: Evidence, now: int) -> Collateral:
-        """Current endorsements for this evidence. Raises Unavailable."""
-        ...
-
-
-Judge = Callable[[Evidence, Collateral, Agreement, bytes, int, Mapping[str, int]], Verdict]
-"""Verify and appraise: evidence, collateral, agreement, expected report data, now, and by product the highest TCB
-evaluation number that was accepted before."""
-
-
-class Hub(ObjectSource, Protocol):
-    """What a broker needs of a hub: ``net.client.HubClient`` is one."""
-
-    def put_object(self, envelope: Envelope) -> object:
-        """Deliver an object; again changes nothing."""
-        ...
-
-    def run(self, run: ObjectId) -> RunState:
-        """State and attempt of a run, as the hub says."""
-        ...
 
 
 class Broker:
@@ -81,32 +54,23 @@ class Broker:
         clock: Clock,
         tell: Callable[[Decision], None],
     ) -> None:
-        self._home, self._ledger, self._hub = home, ledger, hub
-        self._collateral, self._judge, self._clock, self._tell = collateral, judge, clock, tell
-        self._agreements: dict[str, Agreement] = {}
-        self._machines: dict[str, BrokerRun] = {}
-        self._ids: dict[str, PartyId] = {}
+        self._home, self._ledger, self._hub, self._clock = home, ledger, hub, clock
+        self._desk = Desk(home=home, ledger=ledger, hub=hub, collateral=collateral, judge=judge, clock=clock, tell=tell)
+        self._leases = Leases(self._desk)
         self._unanswered: set[str] = set()
-        """Sessions that had to be put off in this round."""
-
-    def _me(self, contract: ObjectId) -> PartyId:
-        """This owner's id in a contract, which may name an earlier card of the same keys."""
-        if contract not in self._ids:
-            record = Contract.decode(self._hub.get_object(contract).payload)
-            self._ids[contract] = self._home.id_in(record)
-        return self._ids[contract]
+        """Sessions and renewals that had to be put off in this round."""
 
     def step(self, wait: int) -> None:
         """Send what is unsent, read what is new, answer. Raises Unavailable when the hub does not answer."""
         self._send()
         after = self._ledger.cursor("objects")
-        page = self._hub.feed(after=after, kinds=(RunRequest.KIND, Session.KIND), wait=wait)
+        page = self._hub.feed(after=after, kinds=(RunRequest.KIND, Session.KIND, SessionRenewal.KIND), wait=wait)
         for item in page.items:
             try:
-                self._arrived(item.id, item.kind)
+                self._arrived(self._hub.get_object(item.id), item.kind)
             except (Malformed, Refused) as error:
                 # One bad object must not stop the feed; what was wrong with it is on record.
-                self._note("", 0, "read", error)
+                self._desk.note("", 0, "read", error)
         self._ledger.move_cursor("objects", page.next)
         self._judge_waiting()
         self._attempts()
@@ -117,13 +81,14 @@ class Broker:
             try:
                 self._hub.put_object(answer.envelope)
             except Refused as error:
-                self._note(answer.run, answer.attempt, "send", error)
+                self._desk.note(answer.run, answer.attempt, "send", error)
             self._ledger.sent(answer)
 
-    def _arrived(self, identity: ObjectId, kind: str) -> None:
-        envelope = self._hub.get_object(identity)
+    def _arrived(self, envelope: Envelope, kind: str) -> None:
         if kind == RunRequest.KIND:
             self._request(envelope)
+        elif kind == SessionRenewal.KIND:
+            self._renewal(envelope)
         else:
             self._session(open_session(envelope))
 
@@ -140,108 +105,112 @@ class Broker:
             seen = self._hub.run(ObjectId(run))
             if seen.state in ("done", "failed", "abandoned"):
                 self._ledger.close_run(run)
-                self._machines.pop(run, None)
+                self._desk.forget(run)
+                self._leases.forget(run)
                 continue
-            for instruction in self._machine(run).handle(AttemptWanted(attempt=max(seen.attempt, 1))):
+            for instruction in self._desk.machine(run).handle(AttemptWanted(attempt=max(seen.attempt, 1))):
                 self._carry_out(ObjectId(contract), envelope, instruction)
+            self._leases.look_after(ObjectId(run), ObjectId(contract), envelope)
 
-    def _machine(self, run: str) -> BrokerRun:
-        if run not in self._machines:
-            machine = BrokerRun(run=run)
-            for answer in self._ledger.answers(run):
-                machine.handle(_as_event(answer))
-            self._machines[run] = machine
-        return self._machines[run]
-
-    def _agreement(self, contract: ObjectId) -> Agreement:
-        if contract not in self._agreements:
-            self._agreements[contract] = agree(fetch_bundle(self._hub, contract))
-        return self._agreements[contract]
+    def _open_run(self, run: str) -> tuple[ObjectId, Envelope] | None:
+        for known, contract, envelope in self._ledger.open_runs():
+            if known == run:
+                return ObjectId(contract), envelope
+        return None
 
     def _session(self, session: Signed[Session]) -> None:
-        runs = {run: (contract, envelope) for run, contract, envelope in self._ledger.open_runs()}
-        if session.record.run not in runs:
+        found = self._open_run(session.record.run)
+        if found is None:
             return
-        contract, envelope = runs[session.record.run]
         try:
-            instructions = self._machine(session.record.run).handle(SessionArrived(session=session))
+            instructions = self._desk.machine(session.record.run).handle(SessionArrived(session=session))
         except Refused as error:
-            self._note(session.record.run, session.record.attempt, "session", error)
+            self._desk.note(session.record.run, session.record.attempt, "session", error)
             return
         for instruction in instructions:
-            self._carry_out(ObjectId(contract), envelope, instruction)
+            self._carry_out(*found, instruction)
+
+    def _renewal(self, envelope: Envelope) -> None:
+        claimed = SessionRenewal.decode(envelope.payload)
+        found = self._open_run(claimed.run)
+        if found is None:
+            return
+        try:
+            self._leases.arrived(envelope, *found, self._put_off)
+        except (Malformed, Refused) as error:
+            self._desk.note(claimed.run, claimed.attempt, "renewal", error)
+
+    def _put_off(self, envelope: Envelope) -> bool:
+        self._unanswered.add(envelope.payload_id)
+        return self._ledger.wait(envelope)
 
     def _judge_waiting(self) -> None:
-        """Sessions for which endorsements were missing: the vendor may answer now."""
+        """Sessions and renewals for which endorsements were missing: the vendor may answer now."""
         for envelope in self._ledger.waiting():
             self._unanswered.discard(envelope.payload_id)
-            self._session(open_session(envelope))
+            self._arrived(envelope, str(encoding.loads(envelope.payload, limit=Session.MAX_BYTES)["kind"]))
             if envelope.payload_id not in self._unanswered:
                 self._ledger.stop_waiting(envelope.payload_id)
 
     def _carry_out(self, contract: ObjectId, request: Envelope, instruction: Instruction) -> None:
-        now = self._clock.now()
-        attempt, about = (
-            (instruction.attempt, "")
-            if isinstance(instruction, IssueChallenge)
-            else (instruction.session.record.attempt, instruction.session.id)
-        )
-        try:
-            if isinstance(instruction, IssueChallenge):
-                self._challenge(contract, request, attempt, now)
-            else:
-                self._grant(contract, request, instruction.session, now)
-        except (Malformed, Refused) as error:
-            self._deny(request.payload_id, contract, attempt, about, error, now)
-        except _NoEndorsements as missing:
-            self._wait_or_deny(contract, request, missing, now)
+        now, run = self._clock.now(), request.payload_id
+        if isinstance(instruction, IssueChallenge):
+            try:
+                self._challenge(contract, request, instruction.attempt, now)
+            except (Malformed, Refused) as error:
+                self._desk.say_no(run, contract, instruction.attempt, "", error, now)
+        elif isinstance(instruction, JudgeSession):
+            session = instruction.session
+            try:
+                self._grant(contract, request, session, now)
+            except (Malformed, Refused) as error:
+                self._desk.say_no(run, contract, session.record.attempt, session.id, error, now)
+            except NoEndorsements as missing:
+                self._wait_or_deny(contract, session, missing.why, now)
 
-    def _wait_or_deny(self, contract: ObjectId, request: Envelope, missing: _NoEndorsements, now: int) -> None:
+    def _wait_or_deny(self, contract: ObjectId, session: Signed[Session], why: Unavailable, now: int) -> None:
         """Try again in the next round while the session is young; then say no, so that the analyst learns why."""
-        session = missing.session
-        challenge = self._own_challenge(session.record.run, session.record.attempt)
+        record = session.record
+        challenge = self._desk.own_challenge(record.run, record.attempt)
         if 0 <= now - challenge.record.issued_at <= COLLATERAL_SECONDS:
-            self._unanswered.add(session.id)
-            if self._ledger.wait(session.envelope):
-                self._note(request.payload_id, session.record.attempt, "collateral", missing.why)
+            if self._put_off(session.envelope):
+                self._desk.note(record.run, record.attempt, "collateral", why)
             return
-        self._deny(request.payload_id, contract, session.record.attempt, session.id, missing.why, now)
+        self._desk.say_no(record.run, contract, record.attempt, session.id, why, now)
 
     def _challenge(self, contract: ObjectId, request: Envelope, attempt: int, now: int) -> None:
         run = request.payload_id
-        agreement = self._agreement(contract)
-        decide_request(
-            agreement=agreement, owner=self._me(contract), request=request, facts=self._facts(request), now=now
-        )
+        agreement, me = self._desk.agreement(contract), self._desk.me(contract)
+        decide_request(agreement=agreement, owner=me, request=request, facts=self._desk.facts(request), now=now)
         challenge = Challenge(
             run=run,
             attempt=attempt,
+            renewal=0,
             contract=agreement.id,
-            owner=self._me(contract),
+            owner=me,
             nonce=secrets.token_bytes(32),
             issued_at=now,
         )
-        envelope = seal(challenge, self._home.keys.signer())
-        self._say(Answer(run=run, attempt=attempt, stage="challenge", about="", envelope=envelope), now)
+        envelope = self._desk.sign(challenge)
+        self._desk.say(Answer(run=run, attempt=attempt, stage="challenge", about="", envelope=envelope), now)
 
     def _grant(self, contract: ObjectId, request: Envelope, session: Signed[Session], now: int) -> None:
-        record = session.record
-        agreement = self._agreement(contract)
+        desk, record = self._desk, session.record
+        agreement = desk.agreement(contract)
         used: list[Collateral] = []
 
         def judge(record: Session) -> Verdict:
             """Asks for endorsements last, when nothing else refuses: nobody makes a broker call its vendors for nothing."""
-            used.append(self._endorsements(session, agreement, now))
-            floors = self._ledger.floors(record.evidence.platform)
-            return self._judge(record.evidence, used[0], agreement, record.report_data, now, floors)
+            used.append(desk.endorsements(record.evidence, agreement, now))
+            return desk.judge(record.evidence, used[0], agreement, record.report_data, now)
 
         verdict = decide_grant(
             agreement=agreement,
-            owner=self._me(contract),
+            owner=desk.me(contract),
             request=request,
-            challenge=self._own_challenge(record.run, record.attempt),
+            challenge=desk.own_challenge(record.run, record.attempt),
             session=session,
-            facts=self._facts(request),
+            facts=desk.facts(request),
             judge=judge,
             now=now,
         )
@@ -250,37 +219,22 @@ class Broker:
             attempt=record.attempt,
             contract=agreement.id,
             session=session.id,
-            owner=self._me(contract),
+            owner=desk.me(contract),
             keys=tuple(self._sealed_keys(agreement, session)),
             verdict=verdict,
             collateral=used[0],
             issued_at=now,
             lease_until=now + agreement.contract.limits.lease_seconds,
         )
-        envelope = seal(grant, self._home.keys.signer())
+        desk.accepted(verdict)
+        envelope = desk.sign(grant)
         answer = Answer(run=record.run, attempt=record.attempt, stage="grant", about=session.id, envelope=envelope)
-        number = verdict.claims.tcb_evaluation_number
-        if number is not None:
-            self._ledger.raise_floor(verdict.claims.platform, verdict.claims.product, number)
-        self._say(answer, now, verdict)
-
-    def _endorsements(self, session: Signed[Session], agreement: Agreement, now: int) -> Collateral:
-        evidence = session.record.evidence
-        find_policy(evidence, agreement.contract.platforms)
-        try:
-            return self._collateral.collateral(evidence, now)
-        except Unavailable as error:
-            raise _NoEndorsements(session, error) from None
-
-    def _own_challenge(self, run: str, attempt: int) -> Signed[Challenge]:
-        for answer in self._ledger.answers(run):
-            if answer.stage == "challenge" and answer.attempt == attempt:
-                return open_signed(Challenge, answer.envelope, self._home.card)
-        raise Refused("session.challenge", "expected a session that answers a challenge of this owner, got another")
+        desk.say(answer, now, verdict)
+        self._leases.granted(record.run, grant)
 
     def _sealed_keys(self, agreement: Agreement, session: Signed[Session]) -> Iterable[GrantedKey]:
         mine = self._home.datasets()
-        me = self._me(agreement.id)
+        me = self._desk.me(agreement.id)
         for entry in agreement.data_of(me):
             if entry.manifest not in mine:
                 raise Misuse(
@@ -298,79 +252,3 @@ class Broker:
             )
             data_key = self._home.data_key(mine[entry.manifest].record)
             yield GrantedKey(manifest=entry.manifest, sealed=crypto.seal(data_key, session.record.sealing, info=info))
-
-    def _deny(self, run: ObjectId, contract: ObjectId, attempt: int, about: str, error: KakoiError, now: int) -> None:
-        verdict: Verdict | None = getattr(error, "verdict", None)
-        failed = tuple(c for c in verdict.checks if c.outcome == "failed") if verdict else ()
-        denial = Denial(
-            run=run,
-            attempt=attempt,
-            contract=contract,
-            owner=self._me(contract),
-            code=error.code,
-            message=error.message[:2000],
-            hint=error.hint[:2000],
-            checks=failed,
-            denied_at=now,
-        )
-        envelope = seal(denial, self._home.keys.signer())
-        answer = Answer(run=denial.run, attempt=attempt, stage="denial", about=about, envelope=envelope)
-        self._say(answer, now, verdict, error)
-
-    def _say(self, answer: Answer, now: int, verdict: Verdict | None = None, error: KakoiError | None = None) -> None:
-        checks = tuple(
-            {"name": c.name, "outcome": c.outcome, "expected": c.expected, "got": c.got, "mender": c.mender}
-            for c in (verdict.checks if verdict else ())
-        )
-        decision = Decision(
-            at=now,
-            run=answer.run,
-            attempt=answer.attempt,
-            step=answer.stage,
-            outcome="no" if error else "yes",
-            code=error.code if error else "",
-            message=error.message if error else "",
-            hint=error.hint if error else "",
-            checks=checks,
-        )
-        self._ledger.say(answer, decision)
-        self._machine(answer.run).handle(_as_event(answer))
-        self._tell(decision)
-
-    def _note(self, run: str, attempt: int, step: str, error: KakoiError) -> None:
-        decision = Decision(
-            at=self._clock.now(),
-            run=run,
-            attempt=attempt,
-            step=step,
-            outcome="no",
-            code=error.code,
-            message=error.message,
-            hint=error.hint,
-        )
-        self._ledger.note(decision)
-        self._tell(decision)
-
-    def _facts(self, envelope: Envelope) -> Facts:
-        request = RunRequest.decode(envelope.payload)
-        return Facts(
-            approved=self._ledger.approved(),
-            withdrawn=self._ledger.withdrawn(),
-            granted_runs=self._ledger.granted_runs(request.contract, request.analysis, besides=envelope.payload_id),
-        )
-
-
-class _NoEndorsements(Exception):
-    """Nobody gives endorsements for a session's evidence now. Not an Unavailable of the hub, which ends the round."""
-
-    def __init__(self, session: Signed[Session], why: Unavailable) -> None:
-        super().__init__(why.code)
-        self.session, self.why = session, why
-
-
-def _as_event(answer: Answer) -> ChallengeIssued | Answered | RunDenied:
-    if answer.stage == "challenge":
-        return ChallengeIssued(attempt=answer.attempt, challenge=answer.envelope.payload_id)
-    if answer.stage == "grant":
-        return Answered(attempt=answer.attempt, session=answer.about)
-    return RunDenied()

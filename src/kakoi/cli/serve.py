@@ -18,8 +18,9 @@ from kakoi.attest.policy import AttestationPolicy
 from kakoi.attest.report import Collateral, Evidence, Verdict
 from kakoi.attest.software.verify import reference_policy
 from kakoi.broker import devmode
+from kakoi.broker.desk import Judge
 from kakoi.broker.ledger import Decision, Ledger
-from kakoi.broker.service import Broker, Judge
+from kakoi.broker.service import Broker
 from kakoi.cli.collateral import CacheOption, CaOption, FromOption, source
 from kakoi.cli.contract import HubUrl, Party
 from kakoi.cli.i18n import t
@@ -33,6 +34,7 @@ from kakoi.enclave.keeper.drive import CLAIM_SECONDS
 from kakoi.evidence import software
 from kakoi.evidence.software import SoftwarePlatform
 from kakoi.net.client import HubClient
+from kakoi.party.files import whole_or_absent, write_private
 
 broker_app = typer.Typer(no_args_is_help=True, help=t("help.broker"))
 enclave_app = typer.Typer(no_args_is_help=True, help=t("help.enclave"))
@@ -148,7 +150,8 @@ def broker_log(party: Annotated[Path, typer.Option("--party", help=t("help.party
 def platform_new(directory: Annotated[Path, typer.Argument(help=t("help.platform-directory"))]) -> None:
     """Make a software platform: a local root that plays the hardware vendor. It protects nothing."""
     with errors_as_exit_codes():
-        software.create(directory)
+        with whole_or_absent(directory):
+            software.create(directory)
         out.print(f"[bold red]{t('software.notice')}[/]")
 
 
@@ -159,13 +162,14 @@ def platform_collateral(
 ) -> None:
     """Write the vendor's current endorsements, as an owner would fetch them."""
     with errors_as_exit_codes():
-        out_file.write_bytes(SoftwarePlatform.load(directory).collateral(SystemClock().now()).encode())
+        collateral = SoftwarePlatform.load(directory).collateral(SystemClock().now())
+        write_private(out_file, collateral.encode(), mode=0o644)
 
 
 @enclave_app.command("build", help=t("help.enclave-build"))
 def enclave_build(directory: Annotated[Path, typer.Argument(help=t("help.image"))]) -> None:
     """Build the enclave's image and print its measurement."""
-    with errors_as_exit_codes():
+    with errors_as_exit_codes(), whole_or_absent(directory):
         out.print(images.build(directory).hex())
 
 
@@ -185,7 +189,7 @@ def enclave_policy(
     """Write a platform policy for contracts: this image, on this software platform."""
     with errors_as_exit_codes():
         policy = software_policy(images.measure(image), SoftwarePlatform.load(directory))
-        out_file.write_text(json.dumps(to_value(policy), indent=2) + "\n", "utf-8")
+        write_private(out_file, (json.dumps(to_value(policy), indent=2) + "\n").encode(), mode=0o644)
 
 
 def software_policy(measurement: bytes, platform: SoftwarePlatform) -> AttestationPolicy:

@@ -29,6 +29,8 @@ Role = Literal["owner", "analyst", "code-owner", "auditor"]
 ColumnType = Literal["integer", "number", "string", "boolean", "date", "datetime"]
 CellText = Annotated[str, Limit(most=80, pattern=LINE, form=LINE_FORM)]
 """A cell as it stands in the data."""
+MAX_RENEWALS: Final = 4096
+"""Renewals of the leases of one attempt at one run. The passport lists them all."""
 SITE: Final = "site"
 """The column that a logical table adds: whose part a row is from. Taken from the owner's identity, never from a file."""
 
@@ -339,6 +341,16 @@ class Limits(Record):
     wall_seconds: Annotated[int, Limit(least=1, most=7 * 86400)]
     memory_megabytes: Annotated[int, Limit(least=64, most=2**22)]
     lease_seconds: Annotated[int, Limit(least=10, most=3600)]
+    """How long the enclave may go on without fresh evidence and every owner's new yes."""
+
+    def check(self) -> None:
+        """Leases, each renewed when half of it is over, can cover the whole time with room to spare."""
+        if self.wall_seconds > self.lease_seconds * MAX_RENEWALS // 4:
+            raise Malformed(
+                "limits.lease",
+                "expected leases of at least wall_seconds / 1024, got shorter ones",
+                hint="a week needs leases of ten minutes",
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,16 +28,27 @@ from kakoi.wire.messages import (
     Challenge,
     Denial,
     KeyGrant,
+    Lease,
     RunFailure,
     RunRequest,
     SealedResult,
     Session,
+    SessionRenewal,
     result_info,
 )
 from kakoi.wire.request import check_parameters
 from kakoi.wire.result import ResultFile
 
-_KINDS: Final = (Challenge.KIND, Session.KIND, KeyGrant.KIND, Denial.KIND, RunFailure.KIND, SealedResult.KIND)
+_KINDS: Final = (
+    Challenge.KIND,
+    Session.KIND,
+    KeyGrant.KIND,
+    SessionRenewal.KIND,
+    Lease.KIND,
+    Denial.KIND,
+    RunFailure.KIND,
+    SealedResult.KIND,
+)
 Tell = Callable[[str, str], None]
 """Progress: the kind of message that arrived, and who sent it (empty for an enclave)."""
 
@@ -122,7 +133,7 @@ def await_run(
 
 def _sender(agreement: Agreement, kind: str, payload: bytes) -> str:
     try:
-        for cls in (Challenge, KeyGrant, Denial):
+        for cls in (Challenge, KeyGrant, Lease, Denial):
             if kind == cls.KIND:
                 return agreement.cards[cls.decode(payload).owner].record.name
         return ""

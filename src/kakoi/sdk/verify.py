@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Final
 
 from kakoi.attest import registry
 from kakoi.attest.policy import AttestationPolicy
 from kakoi.attest.registry import Verifier
 from kakoi.attest.report import PlatformKind, Verdict
 from kakoi.contract.approve import Agreement, agree, in_force
-from kakoi.contract.sign import Signed, open_signed
+from kakoi.contract.sign import Signed
 from kakoi.core import dsse
 from kakoi.core.encoding import sha256
 from kakoi.core.errors import Refused
 from kakoi.core.sealed import Sealed
+from kakoi.sdk.passport_parts import one_of_each, wrong
+from kakoi.sdk.verify_renewals import check_renewals
 from kakoi.tlog import proof as log_proof
 from kakoi.tlog.checkpoint import VerifiedCheckpoint
 from kakoi.tlog.leaf import PASSPORT_KIND, leaf_hash
@@ -26,7 +28,6 @@ from kakoi.wire.released import Released
 from kakoi.wire.request import open_request
 from kakoi.wire.result import OutputPayload, ResultFile
 
-M = TypeVar("M", Challenge, KeyGrant)
 Verifiers = Callable[[AttestationPolicy], Mapping[PlatformKind, Verifier]]
 """The verifiers to judge with, given the contract's policy: ``attest.software.admit.with_software`` for reading results,
 because whoever reads one must be told what it is, and reading releases no key."""
@@ -37,6 +38,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "verify.proven.request": "The analyst asked for exactly this run, within the contract",
     "verify.proven.evidence": "Each owner's broker judged the enclave's evidence ({platforms}); judged again here with the same collateral, all {checks} checks agree",
     "verify.proven.keys": "All {owners} owners gave their keys to exactly this session, and to no other of this run",
+    "verify.proven.renewed": "The owners renewed their leases {times} times while it computed; the last fresh evidence was judged again here too",
     "verify.proven.output": "The output is the one that this enclave sealed",
     "verify.proven.log": "The passport is in the transparency log {origin}, among {size} entries",
     "verify.not-proven.hardware": "Nothing about the machine: the software platform plays the hardware, and whoever holds its files can forge all of this",
@@ -82,20 +84,21 @@ class VerifiedResult(metaclass=Sealed):
 def verify_result(data: bytes, *, verifiers: Verifiers) -> VerifiedResult:
     """What ``result.kakoi`` proves.
 
-    0. the file and everything in it parses strictly;
-    1. the session's key signed the passport (in-toto Statement in DSSE), and the session signed itself;
-    2. the contract is whole: every party's card, every manifest and analysis, every party's approval;
-    3. the run request is the analyst's and within the contract;
-    4. each owner, and nobody else, gave one challenge and one key grant to exactly this session, in the contract's dates
-       and at times that agree;
-    5. the evidence, judged again with the collateral and at the time that each owner used, gives each owner's verdict,
-       and binds this run, this contract, these challenges and these keys;
-    6. missing isolation layers are those that the contract accepts by name;
-    7. the output's digest is the passport's subject, the output is of this run, and the gate's decisions in both agree;
-    8. the passport is in the transparency log that the contract names;
-    9. the passport says about hardware what the verdicts say.
+     0. the file and everything in it parses strictly;
+     1. the session's key signed the passport (in-toto Statement in DSSE), and the session signed itself;
+     2. the contract is whole: every party's card, every manifest and analysis, every party's approval;
+     3. the run request is the analyst's and within the contract;
+     4. each owner, and nobody else, gave one challenge and one key grant to exactly this session, in the contract's dates
+        and at times that agree;
+     5. the evidence, judged again with the collateral and at the time that each owner used, gives each owner's verdict,
+        and binds this run, this contract, these challenges and these keys;
+     6. renewed leases: the last fresh evidence is judged again (``verify_renewals``);
+     7. missing isolation layers are those that the contract accepts by name;
+     8. the output's digest is the passport's subject, the output is of this run, and the gate's decisions in both agree;
+     9. the passport is in the transparency log that the contract names;
+    10. the passport says about hardware what the verdicts say.
 
-    Raises Malformed or Refused at the first that fails.
+     Raises Malformed or Refused at the first that fails.
     """
     file = ResultFile.decode(data)
     unverified = Passport.decode(file.passport.payload)
@@ -106,16 +109,17 @@ def verify_result(data: bytes, *, verifiers: Verifiers) -> VerifiedResult:
     agreement = agree(predicate.bundle)
     request = open_request(predicate.request, agreement)
     _same_run(predicate, agreement, request, session)
-    challenges = _one_of_each(Challenge, predicate.challenges, agreement)
-    grants = _one_of_each(KeyGrant, predicate.grants, agreement)
+    challenges = one_of_each(Challenge, predicate.challenges, agreement)
+    grants = one_of_each(KeyGrant, predicate.grants, agreement)
     _conversation(agreement, session, challenges, grants)
     verdicts = tuple(_judge_again(agreement, session.record, grant.record, verifiers) for grant in grants)
+    renewed = check_renewals(predicate, agreement, session, grants, verifiers)
     _layers(predicate, session.record, agreement)
     output = _output(file, unverified, request)
     checkpoint = log_proof.verify(
         log_proof.decode(file.log), agreement.contract.log, leaf=leaf_hash(PASSPORT_KIND, file.passport.payload_id)
     )
-    _hardware(predicate, verdicts)
+    _hardware(predicate, (*verdicts, *renewed))
     return VerifiedResult._seal(
         agreement=agreement,
         request=request.record,
@@ -123,16 +127,8 @@ def verify_result(data: bytes, *, verifiers: Verifiers) -> VerifiedResult:
         output=output,
         verdicts=verdicts,
         checkpoint=checkpoint,
-        proven=_proven(agreement, verdicts, checkpoint),
+        proven=_proven(agreement, verdicts, checkpoint, len(predicate.renewals)),
         not_proven=_not_proven(predicate, verdicts),
-    )
-
-
-def _wrong(what: str) -> Refused:
-    return Refused(
-        "passport.contradiction",
-        f"the passport contradicts itself: {what}",
-        hint="the file was put together from different runs, or altered; ask the recipient for the original",
     )
 
 
@@ -140,21 +136,9 @@ def _same_run(
     predicate: Predicate, agreement: Agreement, request: Signed[RunRequest], session: Signed[Session]
 ) -> None:
     if predicate.contract != agreement.id or session.record.contract != agreement.id:
-        raise _wrong("expected one contract throughout")
+        raise wrong("expected one contract throughout")
     if predicate.run != request.id or session.record.run != request.id:
-        raise _wrong("expected one run throughout")
-
-
-def _one_of_each(cls: type[M], envelopes: tuple[dsse.Envelope, ...], agreement: Agreement) -> tuple[Signed[M], ...]:
-    found: dict[str, Signed[M]] = {}
-    for envelope in envelopes:
-        owner = cls.decode(envelope.payload).owner
-        if owner not in agreement.owners:
-            raise _wrong("expected challenges and grants of the contract's owners only")
-        found[owner] = open_signed(cls, envelope, agreement.cards[owner])
-    if set(found) != set(agreement.owners) or len(envelopes) != len(found):
-        raise _wrong("expected one challenge and one key grant of each owner")
-    return tuple(found.values())
+        raise wrong("expected one run throughout")
 
 
 def _conversation(
@@ -165,23 +149,23 @@ def _conversation(
 ) -> None:
     record = session.record
     if tuple(sorted(challenge.id for challenge in challenges)) != record.challenges:
-        raise _wrong("expected the session to answer exactly the owners' challenges")
+        raise wrong("expected the session to answer exactly the owners' challenges")
     times: list[int] = []
     messages: list[Challenge | KeyGrant] = [*(c.record for c in challenges), *(g.record for g in grants)]
     for message in messages:
         if (message.run, message.attempt, message.contract) != (record.run, record.attempt, record.contract):
-            raise _wrong("expected challenges and grants of this run and attempt")
+            raise wrong("expected challenges and grants of this run and attempt")
         in_force(agreement, message.issued_at)
         times.append(message.issued_at)
     for grant in (signed.record for signed in grants):
         if grant.session != session.id:
-            raise _wrong("expected key grants for this session")
+            raise wrong("expected key grants for this session")
         if {key.manifest for key in grant.keys} != {entry.manifest for entry in agreement.data_of(grant.owner)}:
-            raise _wrong("expected a key for each data set of the owner")
+            raise wrong("expected a key for each data set of the owner")
         if not 0 < grant.lease_until - grant.issued_at <= agreement.contract.limits.lease_seconds:
-            raise _wrong("expected leases within the contract's limit")
+            raise wrong("expected leases within the contract's limit")
     if max(times) - min(times) > MAX_CLOCK_DIFFERENCE + agreement.contract.limits.lease_seconds:
-        raise _wrong("expected owners' times that agree")
+        raise wrong("expected owners' times that agree")
 
 
 def _judge_again(agreement: Agreement, session: Session, grant: KeyGrant, verifiers: Verifiers) -> Verdict:
@@ -194,17 +178,17 @@ def _judge_again(agreement: Agreement, session: Session, grant: KeyGrant, verifi
         verifiers=verifiers(agreement.contract.platforms),
     )
     if verdict != grant.verdict:
-        raise _wrong("expected the evidence to give the verdict that the owner recorded")
+        raise wrong("expected the evidence to give the verdict that the owner recorded")
     if abs(grant.verdict.evaluated_at - grant.issued_at) > MAX_CLOCK_DIFFERENCE:
-        raise _wrong("expected the evidence to be judged when the grant was made")
+        raise wrong("expected the evidence to be judged when the grant was made")
     return verdict
 
 
 def _layers(predicate: Predicate, session: Session, agreement: Agreement) -> None:
     if predicate.missing_layers != session.missing_layers:
-        raise _wrong("expected the missing layers that the session declared")
+        raise wrong("expected the missing layers that the session declared")
     if not set(session.missing_layers) <= set(agreement.contract.accepted_weaknesses):
-        raise _wrong("expected only missing layers that the contract accepts by name")
+        raise wrong("expected only missing layers that the contract accepts by name")
 
 
 def _output(file: ResultFile, passport: Passport, request: Signed[RunRequest]) -> OutputPayload:
@@ -216,18 +200,20 @@ def _output(file: ResultFile, passport: Passport, request: Signed[RunRequest]) -
         )
     output = OutputPayload.decode(file.output)
     if (output.run, output.contract) != (request.id, request.record.contract):
-        raise _wrong("expected an output of this run")
+        raise wrong("expected an output of this run")
     if Released.decode(output.released).decisions != passport.predicate.gate:
-        raise _wrong("expected the gate's decisions that came with the output")
+        raise wrong("expected the gate's decisions that came with the output")
     return output
 
 
 def _hardware(predicate: Predicate, verdicts: tuple[Verdict, ...]) -> None:
     if predicate.protected_by_hardware != all(verdict.protected_by_hardware for verdict in verdicts):
-        raise _wrong("expected the passport to say about hardware what the verdicts say")
+        raise wrong("expected the passport to say about hardware what the verdicts say")
 
 
-def _proven(agreement: Agreement, verdicts: tuple[Verdict, ...], checkpoint: VerifiedCheckpoint) -> tuple[Said, ...]:
+def _proven(
+    agreement: Agreement, verdicts: tuple[Verdict, ...], checkpoint: VerifiedCheckpoint, renewals: int
+) -> tuple[Said, ...]:
     kinds = ", ".join(sorted({verdict.claims.platform for verdict in verdicts}))
     checks = min(len(verdict.checks) for verdict in verdicts)
     return (
@@ -235,6 +221,7 @@ def _proven(agreement: Agreement, verdicts: tuple[Verdict, ...], checkpoint: Ver
         Said(key="verify.proven.request"),
         Said(key="verify.proven.evidence", parameters={"platforms": kinds, "checks": checks}),
         Said(key="verify.proven.keys", parameters={"owners": len(agreement.owners)}),
+        *([Said(key="verify.proven.renewed", parameters={"times": renewals})] if renewals else []),
         Said(key="verify.proven.output"),
         Said(key="verify.proven.log", parameters={"origin": checkpoint.origin, "size": checkpoint.size}),
     )

@@ -4,7 +4,10 @@
        │                                                  │                        │
        └───────────── a denial, a contradiction, an error: ─────────────────────────▶ failed
 
-The machine never reads a clock: it compares the times that owners signed. A message that arrives twice changes
+While it computes, the leases are renewed as often as the owners ask (``wire.renewal``); a denial ends the run then too.
+
+The machine never reads a clock: it compares the times that owners signed. How long a lease lasts is an instruction to
+whoever runs the machine: measured from before the evidence was made, so never longer than the owner meant. A message that arrives twice changes
 nothing the second time. A message that the owner it names did not sign is noise, which anybody could post, and is
 ignored. Two different signed messages of one owner where one was due end the run: somebody is lying.
 After a crash the session keys are gone, so the hub hands out a new attempt with new challenges.
@@ -20,18 +23,19 @@ from kakoi.contract.sign import Signed, open_signed
 from kakoi.core.dsse import Envelope
 from kakoi.core.errors import KakoiError, Refused
 from kakoi.core.ids import ObjectId
-from kakoi.wire.messages import Challenge, Denial, KeyGrant, RunRequest
+from kakoi.wire.messages import Challenge, Denial, KeyGrant, Lease, RunRequest
+from kakoi.wire.renewal import RenewalRun
 
 MAX_CLOCK_DIFFERENCE = 300
 """Seconds by which the owners' clocks may differ from one another."""
 
-M = TypeVar("M", Challenge, KeyGrant, Denial)
+M = TypeVar("M", Challenge, KeyGrant, Denial, Lease)
 State = Literal["claimed", "attesting", "waiting", "computing", "done", "failed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageArrived:
-    """A challenge, denial or key grant, as delivered (not yet verified)."""
+    """A challenge, denial, key grant or lease, as delivered (not yet verified)."""
 
     kind: str
     envelope: Envelope
@@ -45,18 +49,26 @@ class SessionMade:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RenewalMade:
+    """The session renewal with its fresh evidence was published."""
+
+    renewal: int
+    statement: Envelope
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OutputReleased:
     """The engine ran and the gate let the output out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepFailed:
-    """Evidence, keys, data, engine or gate failed."""
+    """Evidence, keys, data, engine or gate failed, or a lease is over."""
 
     error: KakoiError
 
 
-Event = MessageArrived | SessionMade | OutputReleased | StepFailed
+Event = MessageArrived | SessionMade | RenewalMade | OutputReleased | StepFailed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +84,23 @@ class Compute:
 
     grants: tuple[Signed[KeyGrant], ...]
     lease_seconds: int
+    """From before the session's evidence was made."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenewSession:
+    """Make fresh evidence over these challenges (ids, sorted) and publish it; the job goes on."""
+
+    renewal: int
+    challenges: tuple[ObjectId, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtendLease:
+    """All owners agreed: the job may go on for so long from before the evidence of this renewal was made."""
+
+    renewal: int
+    lease_seconds: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,14 +110,14 @@ class PublishResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloseFailed:
-    """Publish the failure if a session exists, wipe keys, close the run."""
+    """Kill the job, publish the failure if a session exists, wipe keys, close the run."""
 
     error: KakoiError
     said_by: str
     """Party id of the owner who denied; empty if it was the enclave."""
 
 
-Instruction = MakeSession | Compute | PublishResult | CloseFailed
+Instruction = MakeSession | Compute | RenewSession | ExtendLease | PublishResult | CloseFailed
 
 
 @dataclass(slots=True, kw_only=True)
@@ -102,6 +131,11 @@ class EnclaveRun:
     session: str = ""
     challenges: dict[str, Signed[Challenge]] = field(default_factory=dict)
     grants: dict[str, Signed[KeyGrant]] = field(default_factory=dict)
+    renewals: RenewalRun = field(init=False)
+
+    def __post_init__(self) -> None:
+        """The renewals are this run's own."""
+        self.renewals = RenewalRun(agreement=self.agreement, owners=self.agreement.owners)
 
     def handle(self, event: Event) -> list[Instruction]:
         """What to do about ``event``. Errors in messages end the run; errors in calling raise RuntimeError."""
@@ -116,9 +150,12 @@ class EnclaveRun:
                 return self._fail(error)
         return self._step(event)
 
-    def _step(self, event: SessionMade | OutputReleased) -> list[Instruction]:
+    def _step(self, event: SessionMade | RenewalMade | OutputReleased) -> list[Instruction]:
         if isinstance(event, SessionMade) and self.state == "attesting":
             self.session, self.state = event.session, "waiting"
+            return []
+        if isinstance(event, RenewalMade) and self.state == "computing":
+            self.renewals.made(event.renewal, event.statement)
             return []
         if isinstance(event, OutputReleased) and self.state == "computing":
             self.state = "done"
@@ -130,6 +167,8 @@ class EnclaveRun:
             return self._challenge(event.envelope)
         if event.kind == KeyGrant.KIND:
             return self._grant(event.envelope)
+        if event.kind == Lease.KIND:
+            return self._lease(event.envelope)
         if event.kind == Denial.KIND:
             return self._denial(event.envelope)
         return []
@@ -143,6 +182,8 @@ class EnclaveRun:
             return []
         if challenge.record.contract != self.agreement.id:
             raise Refused("session.contract", "expected a challenge of this contract, got one of another")
+        if claimed.renewal:
+            return self._renewal_challenge(challenge)
         if self._seen(self.challenges, claimed.owner, challenge):
             return []
         self.challenges[claimed.owner] = challenge
@@ -152,6 +193,34 @@ class EnclaveRun:
             return []
         self.state = "attesting"
         return [MakeSession(challenges=tuple(sorted(c.id for c in self.challenges.values())))]
+
+    def _renewal_challenge(self, challenge: Signed[Challenge]) -> list[Instruction]:
+        """An owner asks for fresh evidence. It may do so before the others have granted: then it is kept."""
+        if self.state not in ("waiting", "computing"):
+            return []
+        in_force(self.agreement, challenge.record.issued_at)
+        self.renewals.asked(challenge)
+        return self._renew_if_due()
+
+    def _renew_if_due(self) -> list[Instruction]:
+        due = self.renewals.due() if self.state == "computing" else None
+        return [] if due is None else [RenewSession(renewal=self.renewals.number, challenges=due)]
+
+    def _lease(self, envelope: Envelope) -> list[Instruction]:
+        claimed = Lease.decode(envelope.payload)
+        if claimed.attempt != self.attempt or claimed.run != self.request.id or self.state != "computing":
+            return []
+        lease = self._signed(Lease, envelope, claimed.owner)
+        if lease is None:
+            return []
+        in_force(self.agreement, lease.record.issued_at)
+        finished = self.renewals.leased(lease, self.session)
+        if finished is None:
+            return []
+        lease_seconds = self.agreement.contract.limits.lease_seconds
+        self._same_time([item.record.issued_at for item in finished.leases], slack=lease_seconds)
+        extended = ExtendLease(renewal=finished.renewal, lease_seconds=finished.seconds)
+        return [extended, *self._renew_if_due()]
 
     def _grant(self, envelope: Envelope) -> list[Instruction]:
         claimed = KeyGrant.decode(envelope.payload)
@@ -174,7 +243,8 @@ class EnclaveRun:
             return []
         self.state = "computing"
         lease = min(g.record.lease_until - g.record.issued_at for g in self.grants.values())
-        return [Compute(grants=tuple(self.grants.values()), lease_seconds=lease)]
+        compute = Compute(grants=tuple(self.grants.values()), lease_seconds=lease)
+        return [compute, *self._renew_if_due()]
 
     def _grant_is_whole(self, grant: KeyGrant) -> None:
         """An owner grants all of its keys, for a lease within the contract, at a time the others agree with."""
@@ -188,7 +258,7 @@ class EnclaveRun:
 
     def _denial(self, envelope: Envelope) -> list[Instruction]:
         claimed = Denial.decode(envelope.payload)
-        if claimed.attempt != self.attempt or claimed.run != self.request.id or self.state == "computing":
+        if claimed.attempt != self.attempt or claimed.run != self.request.id:
             return []
         denial = self._signed(Denial, envelope, claimed.owner)
         if denial is None:
@@ -214,8 +284,9 @@ class EnclaveRun:
         return True
 
     @staticmethod
-    def _same_time(times: list[int]) -> None:
-        if max(times) - min(times) > MAX_CLOCK_DIFFERENCE:
+    def _same_time(times: list[int], *, slack: int = 0) -> None:
+        """``slack``: seconds by which honest owners may answer one after another."""
+        if max(times) - min(times) > MAX_CLOCK_DIFFERENCE + slack:
             raise Refused(
                 "session.clock-skew",
                 f"expected the owners' clocks within {MAX_CLOCK_DIFFERENCE} seconds of one another",

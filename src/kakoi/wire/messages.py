@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from kakoi.attest.report import Check, Collateral, Evidence, Verdict
 from kakoi.contract.approve import ContractBundle
+from kakoi.contract.model import MAX_RENEWALS
 from kakoi.core.crypto import ED25519_PUBLIC, MLDSA65_PUBLIC, SEALING_PUBLIC, VerifyingKey, session_binding
 from kakoi.core.dsse import Envelope
-from kakoi.core.encoding import framed
+from kakoi.core.encoding import framed, sha256
+from kakoi.core.ids import ObjectId
 from kakoi.core.records import Digest, Limit, Name, PartyRef, Record, Seconds, Slug
 from kakoi.core.text import TEXT, TEXT_FORM
 
 Attempt = Annotated[int, Limit(least=1, most=5)]
+Renewal = Annotated[int, Limit(least=1, most=MAX_RENEWALS)]
+"""Which renewal of the leases of an attempt, from 1."""
 Nonce = Annotated[bytes, Limit(least=32, most=32)]
 Note = Annotated[str, Limit(most=2000, pattern=TEXT, form=TEXT_FORM)]
 
@@ -43,13 +48,15 @@ class RunRequest(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Challenge(Record):
-    """An owner's fresh nonce for one attempt, with the owner's own time."""
+    """An owner's fresh nonce for one attempt, or for a renewal of its leases, with the owner's own time."""
 
     KIND: ClassVar[str] = "kakoi/challenge/v1"
     MAX_BYTES: ClassVar[int] = 16 * 1024
 
     run: Digest
     attempt: Attempt
+    renewal: Annotated[int, Limit(most=MAX_RENEWALS)]
+    """0 for the session itself, from 1 on for the renewals."""
     contract: Digest
     owner: PartyRef
     nonce: Nonce
@@ -58,7 +65,10 @@ class Challenge(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Denial(Record):
-    """An owner's no: the rule, and who can change it. Nothing in it depends on data."""
+    """An owner's no: the rule, and who can change it. Nothing in it depends on data.
+
+    It ends the run, also while the analysis runs: the owner's lease is not renewed, and what it granted is taken back.
+    """
 
     KIND: ClassVar[str] = "kakoi/denial/v1"
     MAX_BYTES: ClassVar[int] = 1024 * 1024
@@ -175,6 +185,71 @@ def grant_info(*, run: str, attempt: int, contract: str, session: str, owner: st
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRenewal(Record):
+    """Fresh evidence that a session still lives on a machine as it should be. Signed by the session's key."""
+
+    KIND: ClassVar[str] = "kakoi/session-renewal/v1"
+    MAX_BYTES: ClassVar[int] = 4 * 1024 * 1024
+
+    run: Digest
+    attempt: Attempt
+    renewal: Renewal
+    contract: Digest
+    session: Digest
+    challenges: Annotated[tuple[Digest, ...], Limit(least=1, most=64, unique=True)]
+    """Ids of all owners' challenges for this renewal, sorted."""
+    evidence: Evidence
+
+    @property
+    def report_data(self) -> bytes:
+        """The 64 bytes that the hardware must have signed for exactly this renewal."""
+        return renewal_report_data(
+            run=self.run,
+            attempt=self.attempt,
+            renewal=self.renewal,
+            contract=self.contract,
+            session=self.session,
+            challenges=self.challenges,
+        )
+
+
+def renewal_report_data(
+    *, run: str, attempt: int, renewal: int, contract: str, session: str, challenges: tuple[str, ...]
+) -> bytes:
+    """What the evidence of a renewal must bind: the session (its id stands for its keys and layers) and fresh challenges."""
+    return session_binding(
+        b"kakoi/session-renewal/v1",
+        bytes.fromhex(run),
+        attempt.to_bytes(4, "big"),
+        renewal.to_bytes(4, "big"),
+        bytes.fromhex(contract),
+        bytes.fromhex(session),
+        framed(*(bytes.fromhex(item) for item in challenges)),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease(Record):
+    """An owner's yes to go on: until when, and why. It holds no key: the session has what it needs."""
+
+    KIND: ClassVar[str] = "kakoi/lease/v1"
+    MAX_BYTES: ClassVar[int] = 8 * 1024 * 1024
+
+    run: Digest
+    attempt: Attempt
+    renewal: Renewal
+    contract: Digest
+    session: Digest
+    owner: PartyRef
+    evidence: Digest
+    """Id of the session renewal that was judged."""
+    verdict: Verdict
+    collateral: Collateral
+    issued_at: Seconds
+    lease_until: Seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunFailure(Record):
     """The enclave's no. Signed by the session key; nothing in it depends on data."""
 
@@ -245,6 +320,31 @@ class Subject(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Renewed(Record):
+    """One renewal of all owners' leases, as the session saw it."""
+
+    renewal: Renewal
+    evidence: Digest
+    """Id of the session renewal."""
+    leases: Digest
+    """SHA-256 over the ids of the owners' leases, sorted (``leases_digest``)."""
+
+
+def leases_digest(leases: Iterable[str]) -> ObjectId:
+    """What stands for the leases of one renewal."""
+    return ObjectId(sha256(framed(b"kakoi/leases/v1", *(bytes.fromhex(item) for item in sorted(leases)))).hex())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastRenewal(Record):
+    """The last renewal whole: a verifier judges its evidence again."""
+
+    challenges: Annotated[tuple[Envelope, ...], Limit(least=1, most=64)]
+    evidence: Envelope
+    leases: Annotated[tuple[Envelope, ...], Limit(least=1, most=64)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Predicate(Record):
     """Everything one needs to verify a result for ever: all objects as signed, the evidence with its collateral."""
 
@@ -255,6 +355,9 @@ class Predicate(Record):
     challenges: Annotated[tuple[Envelope, ...], Limit(least=1, most=64)]
     session: Envelope
     grants: Annotated[tuple[Envelope, ...], Limit(least=1, most=64)]
+    renewals: Annotated[tuple[Renewed, ...], Limit(most=MAX_RENEWALS)]
+    """Every renewal in order, by ids."""
+    last_renewal: LastRenewal | None
     gate: Annotated[tuple[GateDecision, ...], Limit(most=1024)]
     missing_layers: Annotated[tuple[Annotated[str, Limit(most=80)], ...], Limit(most=32)]
     protected_by_hardware: bool

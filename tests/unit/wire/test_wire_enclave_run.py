@@ -1,4 +1,4 @@
-"""The enclave's state machine: every event in every state, then the lies."""
+"""The enclave's state machine: every event in every state, then the lies. Renewals: ``test_wire_renewals``."""
 
 from __future__ import annotations
 
@@ -15,18 +15,22 @@ from kakoi.wire.enclave_run import (
     Compute,
     EnclaveRun,
     Event,
+    ExtendLease,
     Instruction,
     MakeSession,
     MessageArrived,
     OutputReleased,
     PublishResult,
+    RenewalMade,
+    RenewSession,
     SessionMade,
     StepFailed,
 )
-from kakoi.wire.messages import Challenge, Denial, KeyGrant
+from kakoi.wire.messages import Challenge, Denial, KeyGrant, Lease
 from support.conversation import Conversation
 
-STATES = ("claimed", "attesting", "waiting", "computing", "done", "failed")
+STATES = ("claimed", "attesting", "waiting", "computing", "asked", "renewing", "done", "failed")
+"""``asked`` and ``renewing`` are within computing: all but the last owner asked for a renewal; its evidence was published."""
 
 
 def arrived(envelope: Envelope, kind: str) -> MessageArrived:
@@ -60,12 +64,31 @@ def in_state(talk: Conversation, state: str) -> EnclaveRun:
         run.handle(grant(talk, owner))
     if state == "done":
         run.handle(OutputReleased())
+    if state in ("asked", "renewing"):
+        ask_again(talk, run, whole=state == "renewing")
     return run
+
+
+def ask_again(talk: Conversation, run: EnclaveRun, *, whole: bool) -> None:
+    """All but the last owner ask for a renewal; if ``whole``, all do, and all but the last answer its evidence."""
+    *others, last = talk.world.owners
+    for owner in others:
+        run.handle(challenge(talk, owner, renewal=1))
+    if whole:
+        run.handle(challenge(talk, last, renewal=1))
+        run.handle(RenewalMade(renewal=1, statement=talk.renewal().envelope))
+        for owner in others:
+            run.handle(arrived(talk.lease(owner), Lease.KIND))
+
+
+def shown(state: str) -> str:
+    """The machine's own word for a state."""
+    return "computing" if state in ("asked", "renewing") else state
 
 
 @pytest.mark.parametrize("state", STATES)
 def test_the_way_to_each_state(state: str) -> None:
-    assert in_state(Conversation(), state).state == state
+    assert in_state(Conversation(), state).state == shown(state)
 
 
 def test_one_whole_run() -> None:
@@ -100,26 +123,36 @@ EVENTS: dict[str, Callable[[Conversation], Event]] = {
     "grant": first_grant,
     "denial": a_denial,
     "foreign kind": lambda talk: arrived(talk.denial(talk.world.owners[1]), "kakoi/other/v1"),
+    "renewal challenge": lambda talk: challenge(talk, talk.world.owners[-1], renewal=1),
+    "lease": lambda talk: arrived(talk.lease(talk.world.owners[-1]), Lease.KIND),
     "session made": lambda talk: SessionMade(session=talk.session().id),
+    "renewal made": lambda talk: RenewalMade(renewal=1, statement=talk.renewal().envelope),
     "output": lambda talk: OutputReleased(),
     "failure": lambda talk: StepFailed(error=Refused("test.made-up", "made up")),
 }
 SAME = "same"
+RUNNING = STATES[:-2]
 EXPECTED: dict[str, dict[str, str]] = {
     # event: {state before: state after}; "RuntimeError" where only a mistake of ours leads there
-    "challenge": {"claimed": "claimed", "attesting": SAME, "waiting": SAME, "computing": SAME},
-    "grant": {"claimed": SAME, "attesting": SAME, "waiting": SAME, "computing": SAME},
-    "denial": {"claimed": "failed", "attesting": "failed", "waiting": "failed", "computing": SAME},
-    "foreign kind": {"claimed": SAME, "attesting": SAME, "waiting": SAME, "computing": SAME},
-    "session made": {
-        "claimed": "RuntimeError",
-        "attesting": "waiting",
-        "waiting": "RuntimeError",
-        "computing": "RuntimeError",
-    },
-    "output": {"claimed": "RuntimeError", "attesting": "RuntimeError", "waiting": "RuntimeError", "computing": "done"},
-    "failure": {"claimed": "failed", "attesting": "failed", "waiting": "failed", "computing": "failed"},
+    "challenge": {"claimed": "claimed"},
+    "grant": {},
+    "denial": dict.fromkeys(RUNNING, "failed"),
+    "foreign kind": {},
+    "renewal challenge": {},
+    "lease": {},
+    "session made": dict.fromkeys(RUNNING, "RuntimeError") | {"attesting": "waiting"},
+    "renewal made": dict.fromkeys(RUNNING, "RuntimeError"),
+    "output": dict.fromkeys(RUNNING, "RuntimeError") | dict.fromkeys(("computing", "asked", "renewing"), "done"),
+    "failure": dict.fromkeys(RUNNING, "failed"),
 }
+SAID: dict[tuple[str, str], type[Instruction]] = {
+    ("renewal challenge", "asked"): RenewSession,
+    ("lease", "renewing"): ExtendLease,
+    ("output", "computing"): PublishResult,
+    ("output", "asked"): PublishResult,
+    ("output", "renewing"): PublishResult,
+}
+"""What is said where the state does not tell it."""
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -133,11 +166,13 @@ def test_every_event_in_every_state(state: str, event: str) -> None:
             run.handle(EVENTS[event](talk))
         return
     said = run.handle(EVENTS[event](talk))
-    assert run.state == (state if expected == SAME else expected)
+    assert run.state == (shown(state) if expected == SAME else expected)
     if state in ("done", "failed"):
         assert said == []
-    if run.state == "failed" and state != "failed":
+    elif run.state == "failed":
         assert [type(instruction) for instruction in said] == [CloseFailed]
+    else:
+        assert [type(instruction) for instruction in said] == ([SAID[event, state]] if (event, state) in SAID else [])
 
 
 def test_a_message_delivered_twice_does_nothing_twice() -> None:

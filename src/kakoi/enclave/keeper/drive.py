@@ -1,24 +1,30 @@
-"""One claimed run from challenge to passport: the state machine of ``wire.enclave_run`` joined to the hub and the engine."""
+"""One claimed run from challenge to passport: the state machine of ``wire.enclave_run`` joined to the hub and the engine.
+
+Threads of a run: this one, which alone moves the state machine and holds the session's keys; one that renews the claim; one
+that reads the hub's feed; and, while it computes, one that works. What the others find comes here through the inbox.
+"""
 
 from __future__ import annotations
 
 import io
-import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
-from kakoi.contract.approve import Agreement, agree
+from kakoi.contract.approve import agree
 from kakoi.contract.sign import seal
 from kakoi.core.dsse import Envelope
 from kakoi.core.errors import KakoiError, Refused, Unavailable
 from kakoi.core.ids import BlobId, ObjectId
-from kakoi.enclave.keeper.data import DataKeys, open_file, open_keys
+from kakoi.enclave.keeper.data import open_keys
+from kakoi.enclave.keeper.inbox import Inbox
+from kakoi.enclave.keeper.lease import LeaseClock, lease_over
 from kakoi.enclave.keeper.publish import publish
 from kakoi.enclave.keeper.session import Producer, SessionKeys
+from kakoi.enclave.keeper.work import Ended, Engine, Released, Task, Work
 from kakoi.net.answers import Claim
 from kakoi.net.bundle import fetch_bundle
 from kakoi.net.client import HubClient
@@ -27,41 +33,26 @@ from kakoi.wire.enclave_run import (
     Compute,
     EnclaveRun,
     Event,
+    ExtendLease,
     Instruction,
     MakeSession,
     MessageArrived,
     OutputReleased,
+    PublishResult,
+    RenewalMade,
+    RenewSession,
     SessionMade,
     StepFailed,
 )
-from kakoi.wire.messages import Challenge, Denial, GateDecision, KeyGrant, RunFailure, RunRequest, SealedResult
+from kakoi.wire.messages import Challenge, Denial, KeyGrant, Lease, RunFailure, RunRequest, SealedResult
 from kakoi.wire.request import open_request
 
 OWNERS_SECONDS: Final = 300
 """How long to wait for the owners' challenges, and again for their answers."""
 CLAIM_SECONDS: Final = 30
 """Lease of the claim on a run, unless told otherwise; renewed at a third of it."""
-_KINDS: Final = (Challenge.KIND, Denial.KIND, KeyGrant.KIND)
-
-
-class Engine(Protocol):
-    """Whoever turns plaintext tables into a gated output. The keeper gives it descriptors of sealed memory, never keys."""
-
-    def compute(
-        self,
-        agreement: Agreement,
-        request: RunRequest,
-        tables: Mapping[str, tuple[int, ...]],
-        *,
-        seconds: int,
-        stopped: Callable[[], bool],
-    ) -> tuple[bytes, tuple[GateDecision, ...]]:
-        """What the gate let out, and its decisions. ``tables``: descriptors of Parquet by manifest id.
-
-        ``stopped`` is asked now and then; once it says yes the job is killed.
-        """
-        ...
-
+_KINDS: Final = (Challenge.KIND, Denial.KIND, KeyGrant.KIND, Lease.KIND)
+_TICK_SECONDS: Final = 0.5
 
 Tell = Callable[[str, str], None]
 """Where progress goes: run and step. Nothing in it depends on data."""
@@ -86,9 +77,12 @@ class Drive:
         self._enclave, self._hub, self._claim = enclave, enclave.hub, claim
         self._run_id = ObjectId(claim.run)
         self._keys = SessionKeys()
+        self._lease = LeaseClock()
         self._session: Envelope | None = None
-        self._released: tuple[bytes, tuple[GateDecision, ...]] | None = None
-        self._lost = threading.Event()
+        self._released: Released | None = None
+        self._work: Work | None = None
+        self._inbox: Inbox[Event | Ended] | None = None
+        self._lost, self._stop = threading.Event(), threading.Event()
 
     def carry_out(self) -> None:
         """Everything until the run is closed. Raises Unavailable if the hub stays away: the claim then expires."""
@@ -96,7 +90,20 @@ class Drive:
             with self._renewing():
                 self._carry_out()
         finally:
+            self._end_work()
             self._keys.wipe()
+
+    def _end_work(self) -> None:
+        """Kill the job, if one runs, and wait until nothing of it is left."""
+        self._stop.set()
+        if self._work is not None:
+            self._work.join()
+        if self._inbox is not None:
+            self._inbox.close()
+
+    def _stopped(self) -> bool:
+        """Whether the work must end: asked by the thread that works, so that it ends even if this one is held up."""
+        return self._stop.is_set() or self._lost.is_set() or self._lease.is_over()
 
     def _carry_out(self) -> None:
         if self._is_settled():
@@ -104,12 +111,18 @@ class Drive:
         try:
             machine = self._prepare()
         except (KakoiError, ValueError) as error:
-            self._enclave.tell(self._run_id, f"refused before a session: {getattr(error, 'code', 'internal')}")
+            self._tell(f"refused before a session: {getattr(error, 'code', 'internal')}")
             if isinstance(error, Unavailable):
                 raise
             self._hub.fail(self._claim)
             return
-        self._converse(machine)
+        self._inbox = Inbox(
+            self._hub, self._run_id, _KINDS, lambda kind, envelope: MessageArrived(kind=kind, envelope=envelope)
+        )
+        self._converse(machine, self._inbox)
+
+    def _tell(self, step: str) -> None:
+        self._enclave.tell(self._run_id, step)
 
     def _is_settled(self) -> bool:
         """Whether an earlier attempt gave its result and died before it could say that it was done: then this says so."""
@@ -117,7 +130,7 @@ class Drive:
             return False
         if not self._hub.feed(kinds=(SealedResult.KIND,), refs={"run": self._run_id}).items:
             return False
-        self._enclave.tell(self._run_id, "has a result already")
+        self._tell("has a result already")
         self._hub.finish(self._claim)
         return True
 
@@ -128,20 +141,35 @@ class Drive:
         request = open_request(envelope, agreement)
         return EnclaveRun(agreement=agreement, request=request, attempt=self._claim.attempt)
 
-    def _converse(self, machine: EnclaveRun) -> None:
-        after, waited, state = 0, time.monotonic(), machine.state
+    def _converse(self, machine: EnclaveRun, inbox: Inbox[Event | Ended]) -> None:
+        waited, state = time.monotonic(), machine.state
         while machine.state not in ("done", "failed"):
             if self._lost.is_set():
                 raise _given_away()
             if machine.state != state:
                 state, waited = machine.state, time.monotonic()
-            if time.monotonic() - waited > OWNERS_SECONDS:
+            found = inbox.next(min(_TICK_SECONDS, self._lease.left()))
+            if machine.state == "computing" and self._lease.is_over():
+                self._handle(machine, StepFailed(error=self._lease_over(machine)))
+            elif machine.state != "computing" and time.monotonic() - waited > OWNERS_SECONDS:
                 self._handle(machine, StepFailed(error=_silent_owners()))
-                return
-            page = self._hub.feed(after=after, kinds=_KINDS, refs={"run": self._run_id}, wait=5)
-            for item in page.items:
-                self._handle(machine, MessageArrived(kind=item.kind, envelope=self._hub.get_object(item.id)))
-            after = page.next
+            elif isinstance(found, Ended):
+                self._handle(machine, self._of_end(found))
+            elif found is not None:
+                self._handle(machine, found)
+
+    def _of_end(self, ended: Ended) -> Event:
+        """What the end of the work means for the machine. Raises Unavailable if another attempt may do better."""
+        if ended.error is not None:
+            if not ended.final:
+                raise ended.error
+            return StepFailed(error=ended.error)
+        self._released = ended.released
+        return OutputReleased()
+
+    def _lease_over(self, machine: EnclaveRun) -> Refused:
+        names = [machine.agreement.cards[owner].record.name for owner in machine.renewals.silent]
+        return lease_over(names)
 
     def _handle(self, machine: EnclaveRun, event: Event) -> None:
         pending = machine.handle(event)
@@ -159,16 +187,22 @@ class Drive:
     def _do(self, machine: EnclaveRun, instruction: Instruction) -> list[Event]:
         if isinstance(instruction, MakeSession):
             return [self._make_session(machine, instruction)]
+        if isinstance(instruction, RenewSession):
+            return [self._renew_session(machine, instruction)]
         if isinstance(instruction, Compute):
-            return [self._compute(machine, instruction)]
-        if isinstance(instruction, CloseFailed):
-            self._close_failed(machine, instruction)
-        else:
+            self._compute(machine, instruction)
+        elif isinstance(instruction, ExtendLease):
+            self._lease.granted(instruction.renewal, instruction.lease_seconds)
+            self._tell(f"may go on, renewal {instruction.renewal}")
+        elif isinstance(instruction, PublishResult):
             self._publish(machine)
+        else:
+            self._close_failed(machine, instruction)
         return []
 
     def _make_session(self, machine: EnclaveRun, instruction: MakeSession) -> SessionMade:
-        self._enclave.tell(self._run_id, "asks the hardware for evidence")
+        self._tell("asks the hardware for evidence")
+        self._lease.asked(0)
         self._session = self._keys.session(
             self._enclave.producer,
             run=self._run_id,
@@ -180,73 +214,56 @@ class Drive:
         self._hub.put_object(self._session, claim=self._claim.token)
         return SessionMade(session=self._session.payload_id)
 
-    def _compute(self, machine: EnclaveRun, instruction: Compute) -> OutputReleased:
-        agreement, request = machine.agreement, machine.request.record
-        self._enclave.tell(self._run_id, "has all keys, decrypts")
-        started = time.monotonic()
-        with ExitStack() as stack:
-            with open_keys(instruction.grants, agreement, self._keys) as keys:
-                self._keys.forget_sealing()
-                tables = self._decrypt(agreement, request, keys, stack)
-            self._enclave.tell(self._run_id, "runs the analysis")
-            left = int(
-                min(agreement.contract.limits.wall_seconds, instruction.lease_seconds) - time.monotonic() + started
-            )
-            if left <= 0:
-                raise Refused("session.lease-over", "expected the data within the lease of the keys; it took longer")
-            self._released = self._in_sandbox(agreement, request, tables, left)
-        if time.monotonic() - started > instruction.lease_seconds:
-            raise Refused("session.lease-over", "expected a result within the lease of the keys; it took longer")
-        return OutputReleased()
+    def _renew_session(self, machine: EnclaveRun, instruction: RenewSession) -> RenewalMade:
+        self._tell(f"asks the hardware again, renewal {instruction.renewal}")
+        self._lease.asked(instruction.renewal)
+        envelope = self._keys.renewal(
+            self._enclave.producer,
+            run=self._run_id,
+            attempt=machine.attempt,
+            renewal=instruction.renewal,
+            contract=machine.agreement.id,
+            session=ObjectId(machine.session),
+            challenges=instruction.challenges,
+        )
+        self._hub.put_object(envelope)
+        return RenewalMade(renewal=instruction.renewal, statement=envelope)
 
-    def _decrypt(
-        self, agreement: Agreement, request: RunRequest, keys: DataKeys, stack: ExitStack
-    ) -> dict[str, tuple[int, ...]]:
-        """Descriptors of the plaintext by manifest; ``stack`` closes them."""
-        source = _HubBlobs(self._hub)
-        tables: dict[str, tuple[int, ...]] = {}
-        for identity in _needed(agreement, request):
-            manifest = agreement.manifests[identity].record
-            descriptors = []
-            with keys.key(identity) as key:
-                for file in manifest.files:
-                    descriptors.append(open_file(source, manifest, file, key))
-                    stack.callback(os.close, descriptors[-1])
-            tables[identity] = tuple(descriptors)
-        return tables
-
-    def _in_sandbox(
-        self, agreement: Agreement, request: RunRequest, tables: Mapping[str, tuple[int, ...]], seconds: int
-    ) -> tuple[bytes, tuple[GateDecision, ...]]:
-        try:
-            return self._enclave.engine.compute(agreement, request, tables, seconds=seconds, stopped=self._lost.is_set)
-        except Unavailable as error:
-            # A machine that cannot run the engine will not learn it in another attempt: the analyst is told, once.
-            raise Refused(error.code, error.message, hint=error.hint) from error
+    def _compute(self, machine: EnclaveRun, instruction: Compute) -> None:
+        self._lease.granted(0, instruction.lease_seconds)
+        inbox = self._inbox
+        if inbox is None:
+            raise RuntimeError("no inbox")
+        keys = open_keys(instruction.grants, machine.agreement, self._keys)
+        self._keys.forget_sealing()
+        task = Task(
+            hub=self._hub,
+            engine=self._enclave.engine,
+            agreement=machine.agreement,
+            request=machine.request.record,
+            keys=keys,
+            tell=self._tell,
+        )
+        self._work = Work(task, stopped=self._stopped, ended=inbox.put)
 
     def _publish(self, machine: EnclaveRun) -> None:
         if self._released is None or self._session is None:
             raise RuntimeError("nothing to publish")
         self._still_ours()
-        self._enclave.tell(self._run_id, "seals the result and signs the passport")
+        self._tell("seals the result and signs the passport")
         published = publish(
-            agreement=machine.agreement,
-            request=machine.request,
-            attempt=machine.attempt,
+            machine,
             keys=self._keys,
             session=self._session,
-            challenges=tuple(machine.challenges.values()),
-            grants=tuple(machine.grants.values()),
             missing_layers=self._enclave.missing_layers,
-            released=self._released[0],
-            gate=self._released[1],
+            released=self._released,
         )
         blob = BlobId(SealedResult.decode(published.result.payload).blob)
         self._hub.put_blob(blob, io.BytesIO(published.blob), len(published.blob))
         self._hub.put_object(published.passport)
         self._hub.put_object(published.result)
         self._hub.finish(self._claim)
-        self._enclave.tell(self._run_id, "is done")
+        self._tell("is done")
 
     def _still_ours(self) -> None:
         """Raise Unavailable if the claim ended while the engine ran: another attempt gives the result, so that there is one."""
@@ -257,7 +274,8 @@ class Drive:
 
     def _close_failed(self, machine: EnclaveRun, instruction: CloseFailed) -> None:
         error = instruction.error
-        self._enclave.tell(self._run_id, f"ends without a result: {error.code}")
+        self._end_work()
+        self._tell(f"ends without a result: {error.code}")
         if self._session is not None and not instruction.said_by:
             failure = RunFailure(
                 run=self._run_id,
@@ -293,22 +311,6 @@ class Drive:
         finally:
             stop.set()
             thread.join()
-
-
-class _HubBlobs:
-    """Ciphertext from the hub's storage. Segments are checked by the reader, the whole blob by the client."""
-
-    def __init__(self, hub: HubClient) -> None:
-        self._hub = hub
-
-    def blob(self, blob: str, *, size: int) -> Iterator[bytes]:
-        return self._hub.stream_blob(BlobId(blob), most=size)
-
-
-def _needed(agreement: Agreement, request: RunRequest) -> list[str]:
-    """Manifests of the tables that the analysis reads; other data sets stay sealed."""
-    tables = {use.table for use in agreement.analyses[request.analysis].record.reads}
-    return [identity for identity, manifest in agreement.manifests.items() if manifest.record.table in tables]
 
 
 def _given_away() -> Unavailable:

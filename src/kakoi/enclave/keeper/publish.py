@@ -13,10 +13,10 @@ from kakoi.core.encoding import sha256
 from kakoi.core.ids import ObjectId
 from kakoi.enclave.keeper.secret import wipe_bytes
 from kakoi.enclave.keeper.session import SessionKeys
+from kakoi.enclave.keeper.work import Released
+from kakoi.wire.enclave_run import EnclaveRun
 from kakoi.wire.messages import (
-    Challenge,
     GateDecision,
-    KeyGrant,
     Passport,
     Predicate,
     RecipientKey,
@@ -44,44 +44,46 @@ class Published:
 
 
 def publish(
-    *,
-    agreement: Agreement,
-    request: Signed[RunRequest],
-    attempt: int,
-    keys: SessionKeys,
-    session: Envelope,
-    challenges: tuple[Signed[Challenge], ...],
-    grants: tuple[Signed[KeyGrant], ...],
-    missing_layers: tuple[str, ...],
-    released: bytes,
-    gate: tuple[GateDecision, ...],
+    machine: EnclaveRun, *, keys: SessionKeys, session: Envelope, missing_layers: tuple[str, ...], released: Released
 ) -> Published:
-    """Seal ``released`` to the contract's recipients and sign the passport with the session's key."""
+    """Seal what was released to the contract's recipients and sign the passport with the session's key."""
+    agreement, request = machine.agreement, machine.request
     output = OutputPayload(
-        run=request.id, contract=agreement.id, salt=secrets.token_bytes(32), released=released
+        run=request.id, contract=agreement.id, salt=secrets.token_bytes(32), released=released[0]
     ).encode()
-    hardware = all(grant.record.verdict.protected_by_hardware for grant in grants)
     passport = Passport(
         _type="https://in-toto.io/Statement/v1",
         predicateType="urn:kakoi:passport:v1",
         subject=(Subject(name="output", digest=SubjectDigest(sha256=ObjectId(sha256(output).hex()))),),
-        predicate=Predicate(
-            run=request.id,
-            contract=agreement.id,
-            request=request.envelope,
-            bundle=agreement.bundle,
-            challenges=tuple(challenge.envelope for challenge in challenges),
-            session=session,
-            grants=tuple(grant.envelope for grant in grants),
-            gate=gate,
-            missing_layers=missing_layers,
-            protected_by_hardware=hardware,
-            notice=HARDWARE_NOTICE if hardware else SOFTWARE_NOTICE,
-        ),
+        predicate=_predicate(machine, session, missing_layers, released[1]),
     )
     signed = dsse.sign(passport.encode(), keys, payload_type=dsse.IN_TOTO_TYPE)
-    blob, result = _sealed(output, signed.payload_id, agreement, request, session, attempt)
+    blob, result = _sealed(output, signed.payload_id, agreement, request, session, machine.attempt)
     return Published(blob=blob, passport=signed, result=seal(result, keys))
+
+
+def _predicate(
+    machine: EnclaveRun, session: Envelope, missing_layers: tuple[str, ...], gate: tuple[GateDecision, ...]
+) -> Predicate:
+    last = machine.renewals.last
+    leases = last.leases if last is not None else ()
+    verdicts = [*(grant.record.verdict for grant in machine.grants.values()), *(item.record.verdict for item in leases)]
+    hardware = all(verdict.protected_by_hardware for verdict in verdicts)
+    return Predicate(
+        run=machine.request.id,
+        contract=machine.agreement.id,
+        request=machine.request.envelope,
+        bundle=machine.agreement.bundle,
+        challenges=tuple(challenge.envelope for challenge in machine.challenges.values()),
+        session=session,
+        grants=tuple(grant.envelope for grant in machine.grants.values()),
+        renewals=tuple(machine.renewals.done),
+        last_renewal=None if last is None else last.whole,
+        gate=gate,
+        missing_layers=missing_layers,
+        protected_by_hardware=hardware,
+        notice=HARDWARE_NOTICE if hardware else SOFTWARE_NOTICE,
+    )
 
 
 def _sealed(

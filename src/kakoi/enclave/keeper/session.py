@@ -13,7 +13,7 @@ from kakoi.core.crypto import SealingKey, Signature, SigningKey, VerifyingKey
 from kakoi.core.dsse import Envelope
 from kakoi.core.ids import ObjectId
 from kakoi.enclave.keeper.secret import SecretMemory
-from kakoi.wire.messages import Session, report_data
+from kakoi.wire.messages import Session, SessionRenewal, renewal_report_data, report_data
 
 _SIGNING: Final = (0, crypto.SIGNING_SECRET)
 _SEALING: Final = (crypto.SIGNING_SECRET, crypto.SEALING_SECRET)
@@ -98,6 +98,32 @@ class SessionKeys:
             signing_mldsa65=public.mldsa65,
             sealing=self.sealing_public,
             missing_layers=missing_layers,
+            evidence=producer.evidence(bound),
+        )
+        return seal(record, self)
+
+    def renewal(
+        self,
+        producer: Producer,
+        *,
+        run: ObjectId,
+        attempt: int,
+        renewal: int,
+        contract: ObjectId,
+        session: ObjectId,
+        challenges: tuple[ObjectId, ...],
+    ) -> Envelope:
+        """The signed renewal of a session, with fresh evidence over everything in it."""
+        bound = renewal_report_data(
+            run=run, attempt=attempt, renewal=renewal, contract=contract, session=session, challenges=challenges
+        )
+        record = SessionRenewal(
+            run=run,
+            attempt=attempt,
+            renewal=renewal,
+            contract=contract,
+            session=session,
+            challenges=challenges,
             evidence=producer.evidence(bound),
         )
         return seal(record, self)

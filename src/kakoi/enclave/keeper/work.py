@@ -1,0 +1,138 @@
+"""The long part of a run, in a thread of its own: fetch, decrypt, compute. Meanwhile the keeper renews leases and can stop it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Protocol
+
+from kakoi.contract.approve import Agreement
+from kakoi.core.errors import KakoiError, Refused, Unavailable
+from kakoi.core.ids import BlobId
+from kakoi.enclave.keeper.data import DataKeys, open_file
+from kakoi.net.client import HubClient
+from kakoi.wire.messages import GateDecision, RunRequest
+
+Released = tuple[bytes, tuple[GateDecision, ...]]
+"""What the gate let out, and what it did."""
+
+
+class Engine(Protocol):
+    """Whoever turns plaintext tables into a gated output. The keeper gives it descriptors of sealed memory, never keys."""
+
+    def compute(
+        self,
+        agreement: Agreement,
+        request: RunRequest,
+        tables: Mapping[str, tuple[int, ...]],
+        *,
+        seconds: int,
+        stopped: Callable[[], bool],
+    ) -> Released:
+        """What the gate let out, and its decisions. ``tables``: descriptors of Parquet by manifest id.
+
+        ``stopped`` is asked now and then; once it says yes the job is killed.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How the work ended: with a gated output, or with the error that ended it."""
+
+    released: Released | None = None
+    error: KakoiError | None = None
+    final: bool = True
+    """Whether the error is an answer. Otherwise a peer was away, and another attempt may do better."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What one run needs. ``keys`` are wiped by the work as soon as the data are decrypted."""
+
+    hub: HubClient
+    engine: Engine
+    agreement: Agreement
+    request: RunRequest
+    keys: DataKeys
+    tell: Callable[[str], None]
+
+
+class Work:
+    """One run's work. ``stopped`` is asked often; once it says yes everything ends soon. ``ended`` gets the end, once."""
+
+    def __init__(self, task: Task, *, stopped: Callable[[], bool], ended: Callable[[Ended], None]) -> None:
+        self._task, self._stopped, self._ended = task, stopped, ended
+        self._thread = threading.Thread(target=self._run, name="kakoi-work", daemon=True)
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait until it is over: no plaintext and no key of it is left."""
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            ended = Ended(released=self._compute())
+        except Unavailable as error:
+            ended = Ended(error=error, final=False)
+        except KakoiError as error:
+            ended = Ended(error=error)
+        except BaseException as error:  # an error of ours ends this run, and not the enclave
+            self._task.tell(f"an error of the enclave itself: {type(error).__name__}")
+            ended = Ended(error=Refused("enclave.internal", "the enclave made an error", hint="ask its operator"))
+        self._ended(ended)
+
+    def _compute(self) -> Released:
+        task = self._task
+        with ExitStack() as stack:
+            with task.keys as keys:
+                task.tell("has all keys, decrypts")
+                tables = self._decrypt(keys, stack)
+            task.tell("runs the analysis")
+            try:
+                return task.engine.compute(
+                    task.agreement,
+                    task.request,
+                    tables,
+                    seconds=task.agreement.contract.limits.wall_seconds,
+                    stopped=self._stopped,
+                )
+            except Unavailable as error:
+                # A machine that cannot run the engine will not learn it in another attempt: the analyst is told, once.
+                raise Refused(error.code, error.message, hint=error.hint) from error
+
+    def _decrypt(self, keys: DataKeys, stack: ExitStack) -> dict[str, tuple[int, ...]]:
+        """Descriptors of the plaintext by manifest; ``stack`` closes them."""
+        source = _HubBlobs(self._task.hub, self._stopped)
+        tables: dict[str, tuple[int, ...]] = {}
+        for identity in _needed(self._task.agreement, self._task.request):
+            manifest = self._task.agreement.manifests[identity].record
+            descriptors = []
+            with keys.key(identity) as key:
+                for file in manifest.files:
+                    descriptors.append(open_file(source, manifest, file, key))
+                    stack.callback(os.close, descriptors[-1])
+            tables[identity] = tuple(descriptors)
+        return tables
+
+
+class _HubBlobs:
+    """Ciphertext from the hub's storage. Segments are checked by the reader, the whole blob by the client."""
+
+    def __init__(self, hub: HubClient, stopped: Callable[[], bool]) -> None:
+        self._hub, self._stopped = hub, stopped
+
+    def blob(self, blob: str, *, size: int) -> Iterator[bytes]:
+        for chunk in self._hub.stream_blob(BlobId(blob), most=size):
+            if self._stopped():
+                raise Refused("sandbox.stopped", "the job was stopped from outside", hint="run it again")
+            yield chunk
+
+
+def _needed(agreement: Agreement, request: RunRequest) -> list[str]:
+    """Manifests of the tables that the analysis reads; other data sets stay sealed."""
+    tables = {use.table for use in agreement.analyses[request.analysis].record.reads}
+    return [identity for identity, manifest in agreement.manifests.items() if manifest.record.table in tables]
