@@ -258,7 +258,8 @@ class EnclaveRun:
 
     def _denial(self, envelope: Envelope) -> list[Instruction]:
         claimed = Denial.decode(envelope.payload)
-        if claimed.attempt != self.attempt or claimed.run != self.request.id:
+        # A denial is of the run as a whole: an owner that denied an earlier attempt says nothing more about any later one.
+        if claimed.attempt > self.attempt or claimed.run != self.request.id:
             return []
         denial = self._signed(Denial, envelope, claimed.owner)
         if denial is None:

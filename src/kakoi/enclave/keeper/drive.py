@@ -125,14 +125,18 @@ class Drive:
         self._enclave.tell(self._run_id, step)
 
     def _is_settled(self) -> bool:
-        """Whether an earlier attempt gave its result and died before it could say that it was done: then this says so."""
+        """Whether an earlier attempt told how the run ended and died before it could close it: then this closes it."""
         if self._claim.attempt == 1:
             return False
-        if not self._hub.feed(kinds=(SealedResult.KIND,), refs={"run": self._run_id}).items:
-            return False
-        self._tell("has a result already")
-        self._hub.finish(self._claim)
-        return True
+        page = self._hub.feed(kinds=(SealedResult.KIND, RunFailure.KIND), refs={"run": self._run_id})
+        kinds = {item.kind for item in page.items}
+        if SealedResult.KIND in kinds:
+            self._tell("has a result already")
+            self._hub.finish(self._claim)
+        elif kinds:
+            self._tell("has failed already")
+            self._hub.fail(self._claim)
+        return bool(kinds)
 
     def _prepare(self) -> EnclaveRun:
         envelope = self._hub.get_object(self._run_id)
