@@ -198,9 +198,11 @@ def describe(client: HubClient, contract_id: ObjectId) -> None:
     table = Table(title=t("contract.data"), title_justify="left")
     for heading in ("contract.owner", "contract.table", "contract.columns", "contract.rules"):
         table.add_column(t(heading))
+    keys: set[tuple[str, str]] = set()
     for entry in contract.data:
         manifest = open_signed(DatasetManifest, client.get_object(parse_id(entry.manifest)), cards[entry.owner]).record
         rules = entry.rules
+        keys |= {(manifest.table, column.name) for column in manifest.columns if column.identifier == "join-key"}
         table.add_row(
             plain(cards[entry.owner].record.name),
             manifest.table,
@@ -214,7 +216,7 @@ def describe(client: HubClient, contract_id: ObjectId) -> None:
         )
     out.print(table)
     for item in contract.analyses:
-        _describe_analysis(client, item.analysis, item.max_runs)
+        _describe_analysis(client, item.analysis, item.max_runs, keys)
     for recipient in contract.recipients:
         out.print(t("contract.recipient", name=cards[recipient].record.name))
     for platform in contract.platforms.accepted:
@@ -226,10 +228,13 @@ def describe(client: HubClient, contract_id: ObjectId) -> None:
     _describe_approvals(client, contract_id)
 
 
-def _describe_analysis(client: HubClient, identity: str, runs: int) -> None:
+def _describe_analysis(client: HubClient, identity: str, runs: int, keys: set[tuple[str, str]]) -> None:
     analysis = Analysis.decode(client.get_object(parse_id(identity)).payload)
     outputs = ", ".join(f"{output.name} ({output.shape})" for output in analysis.outputs)
     out.print(t("contract.analysis", title=analysis.title, engine=analysis.engine, outputs=outputs, runs=runs))
+    for use in analysis.reads:
+        for name in sorted({name for table, name in keys if table == use.table} & set(use.columns)):
+            out.print(t("contract.tokens", table=use.table, column=name))
     # The source is part of what is agreed: whoever signs sees all of it, not a name for it.
     out.print(Syntax(analysis.source, analysis.engine, line_numbers=True, word_wrap=True))
 

@@ -131,6 +131,36 @@ class Job(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeyingColumn(Record):
+    """A column that the engine will get. Of a ``keyed`` one it gets tokens, as text."""
+
+    name: Name
+    type: ColumnType
+    keyed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyingJob(Record):
+    """The files of one owner's part, to be written anew with these columns and identifiers replaced by tokens.
+
+    The first descriptor beside it holds the key, the others the files in order. The answer is a row of chunks, each behind its length as
+    4 bytes big-endian; an empty chunk ends a file.
+    """
+
+    KIND: ClassVar[str] = "kakoi/keying-job/v1"
+    MAX_BYTES: ClassVar[int] = MAX_JOB_BYTES
+
+    table: Name
+    columns: Annotated[tuple[KeyingColumn, ...], Limit(least=1, most=2000)]
+    files: Annotated[int, Limit(least=1, most=256)]
+
+
+KEYING_CHUNK: Final = 1 << 20
+"""Most bytes of one chunk."""
+KEYING_KEY: Final = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PartFd:
     """A part's plaintext as a descriptor of this process: a memory file sealed against writing and resizing."""
 

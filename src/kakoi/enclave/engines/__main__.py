@@ -18,9 +18,9 @@ import sys
 from typing import Any, Final, NoReturn
 
 from kakoi.core.errors import KakoiError
-from kakoi.enclave.engines import frames, harness, sql_engine
+from kakoi.enclave.engines import frames, harness, keying, sql_engine
 from kakoi.enclave.failures import Stopped
-from kakoi.enclave.job import Job
+from kakoi.enclave.job import Job, KeyingJob
 from kakoi.enclave.sandbox import landlock, seccomp
 
 ANSWER: Final = 3
@@ -64,11 +64,15 @@ def _limit(settings: dict[str, Any]) -> None:
         resource.setrlimit(kind, (value, value))
 
 
-def _answer(data: bytes) -> NoReturn:
+def _write(data: bytes) -> None:
     view = memoryview(data)
+    while view:
+        view = view[os.write(ANSWER, view) :]
+
+
+def _answer(data: bytes) -> NoReturn:
     with contextlib.suppress(OSError):
-        while view:
-            view = view[os.write(ANSWER, view) :]
+        _write(data)
     os._exit(0)
 
 
@@ -78,6 +82,17 @@ def _tables(job: Job, parts: list[int]) -> dict[str, Any]:
     for descriptor in parts:
         os.close(descriptor)
     return found
+
+
+def _keyed(job: KeyingJob, parts: list[int]) -> bytes:
+    """Empty once every file was written anew, else a failure by its code."""
+    try:
+        keying.run(job, parts, _write)
+    except Stopped as stopped:
+        return stopped.failure().encode()
+    except BaseException:
+        return Stopped("engine.failed").failure().encode()
+    return b""
 
 
 def _result(job: Job, parts: list[int], settings: dict[str, Any]) -> bytes:
@@ -118,10 +133,15 @@ def main() -> NoReturn:
     settings, data, parts = _receive()
     if "sandbox.rlimits" not in without:
         _limit(settings)
-    job = Job.decode(data)
+    keying_job = KeyingJob.decode(data) if shape["engine"] == "keying" else None
+    job = Job.decode(data) if keying_job is None else None
     if "sandbox.seccomp" not in without:
         seccomp.install(seccomp.program(os.uname().machine, final=True, own_pid=os.getpid()))
-    _answer(_result(job, parts, settings))
+    if keying_job is not None:
+        _answer(_keyed(keying_job, parts))
+    if job is not None:
+        _answer(_result(job, parts, settings))
+    os._exit(1)
 
 
 if __name__ == "__main__":

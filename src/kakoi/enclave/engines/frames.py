@@ -31,7 +31,8 @@ DTYPES: Final = {
 }
 
 
-def _admits(declared: str, kind: Any) -> bool:
+def admits(declared: str, kind: Any) -> bool:
+    """Whether a column of an Arrow type converts to a declared type without a choice."""
     import pyarrow.types as t
 
     if declared == "integer":
@@ -51,7 +52,8 @@ def _is_text_dictionary(kind: Any) -> bool:
     return bool(t.is_dictionary(kind)) and bool(t.is_string(kind.value_type) or t.is_large_string(kind.value_type))
 
 
-def _arrow_types() -> dict[str, Any]:
+def arrow_types() -> dict[str, Any]:
+    """The Arrow type of each declared type."""
     import pyarrow as pa
 
     return {
@@ -86,11 +88,11 @@ def _columns(source: Any, table: JobTable, names: Sequence[str]) -> dict[str, An
 
     with pq.ParquetFile(source) as file:
         schema = file.schema_arrow
-        types = _arrow_types()
+        types = arrow_types()
         declared = {column.name: column.type for column in table.columns}
         for name in names:
             place = schema.get_field_index(name)
-            if place < 0 or not _admits(declared[name], schema.field(place).type):
+            if place < 0 or not admits(declared[name], schema.field(place).type):
                 raise Stopped("engine.part", f"{table.name}.{name}")
         read = file.read(columns=list(names))
     return {name: read.column(name).cast(types[declared[name]]) for name in names}

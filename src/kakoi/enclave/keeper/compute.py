@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 
 from kakoi.contract.approve import Agreement
 from kakoi.enclave.gate.release import apply
 from kakoi.enclave.job import PartFd
 from kakoi.enclave.keeper.job import job_for
+from kakoi.enclave.keeper.keying import Keying
 from kakoi.enclave.sandbox import layers
 from kakoi.enclave.sandbox.pool import Pool
 from kakoi.enclave.sandbox.run import run_job
@@ -41,13 +43,16 @@ class SandboxedEngine:
         """
         job = job_for(agreement, request)
         contract = agreement.contract
-        parts = [
+        layers.require(contract.accepted_weaknesses)
+        given = [
             PartFd(manifest=identity, file=file.name, descriptor=descriptor)
             for identity, descriptors in tables.items()
             for file, descriptor in zip(agreement.manifests[identity].record.files, descriptors, strict=True)
         ]
         limits = replace(contract.limits, wall_seconds=min(contract.limits.wall_seconds, seconds))
-        answer = run_job(job, parts, limits, contract.accepted_weaknesses, pool=self._pool, stopped=stopped)
+        with ExitStack() as stack:
+            parts = Keying(job, agreement, limits, pool=self._pool, stopped=stopped).parts(given, stack)
+            answer = run_job(job, parts, limits, contract.accepted_weaknesses, pool=self._pool, stopped=stopped)
         released = apply(
             answer,
             agreement.analyses[request.analysis].record,

@@ -107,8 +107,7 @@ def open_file(source: BlobSource, manifest: DatasetManifest, file: SealedFile, d
         )
         for chunk in plaintext:
             _write_all(descriptor, chunk)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+        sealed_memory(descriptor)
     except OSError as error:
         os.close(descriptor)
         raise Unavailable(
@@ -120,6 +119,12 @@ def open_file(source: BlobSource, manifest: DatasetManifest, file: SealedFile, d
         os.close(descriptor)
         raise
     return descriptor
+
+
+def sealed_memory(descriptor: int) -> None:
+    """Seal a memory file against writing and resizing, for ever, and go to its beginning."""
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

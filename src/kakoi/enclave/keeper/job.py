@@ -67,6 +67,9 @@ def _column(parts: list[Signed[DatasetManifest]], name: str, *, readable: bool) 
             f"expected column {name} with one type, unit and identifier flag at every owner, got different ones",
             hint="compare the data sets: kakoi dataset inspect",
         )
+    if found[0].identifier != "no":
+        # The engine gets a token in its place (``keying``), whatever it was.
+        return JobColumn(name=name, type="string", identifier=found[0].identifier, codes=(), readable=readable)
     free = any(not column.codes for column in found)
     codes = () if free else tuple(sorted({code.value for column in found for code in column.codes}))
     return JobColumn(name=name, type=found[0].type, identifier=found[0].identifier, codes=codes, readable=readable)

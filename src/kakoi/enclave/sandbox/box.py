@@ -29,6 +29,7 @@ from kakoi.enclave.sandbox import launch as launch_module
 PRELOAD: Final[Mapping[str, tuple[str, ...]]] = {
     "sql": ("duckdb",),
     "python": ("numpy", "pandas", "pyarrow.parquet", "lifelines"),
+    "keying": ("pyarrow.parquet",),
 }
 """What a waiting sandbox has already imported. Everything else in the image can be imported by the job."""
 BASE_MEGABYTES: Final = 384
@@ -127,6 +128,9 @@ class Box:
         self.engine, self.without = engine, without
         self._serial = next(_SERIAL)
         self._ready, self._waiting = False, threading.Lock()
+        self._sink: Callable[[bytes], None] | None = None
+        self._taken = 0
+        """Bytes that went into the sink."""
         self._group = self._make_group()
         self._fds: list[int] = []
         try:
@@ -178,6 +182,7 @@ class Box:
         roots = own if stage else ()
         shown = image.mapped() if namespaces else image.unmapped(lambda path: _staged(path, stage, roots))
         inside = {
+            "engine": self.engine,
             "preload": list(preload),
             "readable": list(shown.readable),
             "writable": ["/tmp"] if namespaces else [],  # noqa: S108 - the sandbox's own
@@ -245,8 +250,12 @@ class Box:
         answer_bytes: int,
         memory_bytes: int,
         stopped: Callable[[], bool] = lambda: False,
+        sink: Callable[[bytes], None] | None = None,
     ) -> Outcome:
-        """Hand over the one job and see it to its end; the sandbox is dead afterwards. Raises Unavailable if it never started."""
+        """Hand over the one job and see it to its end; the sandbox is dead afterwards. Raises Unavailable if it never started.
+
+        With a ``sink`` the answer goes there as it comes, and the outcome's is empty.
+        """
         begun = time.monotonic()
         reason = self.wait_ready(60)
         if reason:
@@ -256,6 +265,7 @@ class Box:
                 self._group.limit(memory_bytes)
             except OSError as error:
                 raise Unavailable("sandbox.cgroup", "expected to set a memory limit, got a refusal") from error
+        self._sink = sink
         self._send(job, parts, settings)
         status = self._watch(time.monotonic() + seconds, answer_bytes, stopped)
         self.close()
@@ -279,7 +289,7 @@ class Box:
 
     def _watch(self, deadline: float, answer_bytes: int, stopped: Callable[[], bool]) -> Status:
         while True:
-            if len(self._buffers[self._answer]) > answer_bytes:
+            if max(self._taken, len(self._buffers[self._answer])) > answer_bytes:
                 return "too-much"
             if self._answer not in self._open:
                 code = self._reap(0.5)
@@ -297,6 +307,10 @@ class Box:
             data = os.read(descriptor, 65536)
             if not data:
                 self._open.discard(descriptor)
+            if descriptor == self._answer and self._sink is not None:
+                self._taken += len(data)
+                self._sink(data)
+                continue
             buffer = self._buffers[descriptor]
             most = LOG_BYTES if descriptor == self._log else answer_bytes + 1
             buffer += data[: max(0, most - len(buffer))]

@@ -1,0 +1,125 @@
+"""Identifiers become tokens before any engine sees them: HMAC-SHA256 (RFC 2104) under a key of this run alone.
+
+Equal identifiers have equal tokens within a run, across owners and tables, so engines can join by them and count people. The key ends with
+the run: a token tells nobody anything afterwards. This runs in a sandbox of its own, for each owner's part in another one, and no
+analyst's code ever runs there. What is written anew has the declared columns and no other.
+
+An identifier's text is its one spelling: an integer without leading zeros, a date as ISO 8601, text as it stands.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from kakoi.enclave.engines.frames import admits, arrow_types
+from kakoi.enclave.failures import Stopped
+from kakoi.enclave.job import KEYING_CHUNK, KEYING_KEY, KeyingJob
+
+TOKEN_BYTES: Final = 16
+"""Of the HMAC: a collision among 2^40 identifiers has a chance of 2^-49."""
+_BATCH_ROWS: Final = 1 << 17
+_TAG: Final = b"kakoi/join-token/v1\x00"
+
+
+def token(key: bytes, text: str) -> str:
+    """The token of one identifier: 32 hex digits."""
+    return hmac.digest(key, _TAG + text.encode("utf-8"), "sha256")[:TOKEN_BYTES].hex()
+
+
+def tokens(column: Any, key: bytes) -> Any:
+    """An Arrow array's values as tokens, computed once for each different value; missing stays missing."""
+    import pyarrow as pa
+
+    found = column.dictionary_encode()
+    values = [None if value is None else token(key, _text(value)) for value in found.dictionary.to_pylist()]
+    return pa.DictionaryArray.from_arrays(found.indices, pa.array(values, pa.string())).cast(pa.string())
+
+
+def _text(value: Any) -> str:
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+class _Chunks:
+    """A file for a Parquet writer; what is written leaves as chunks behind their lengths."""
+
+    closed = False
+    mode = "wb"
+
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        self._write, self._pending, self._position = write, bytearray(), 0
+
+    def write(self, data: Any) -> int:
+        piece = bytes(data)
+        self._pending += piece
+        self._position += len(piece)
+        while len(self._pending) >= KEYING_CHUNK:
+            self._send(KEYING_CHUNK)
+        return len(piece)
+
+    def _send(self, count: int) -> None:
+        piece, self._pending = bytes(self._pending[:count]), self._pending[count:]
+        self._write(len(piece).to_bytes(4, "big") + piece)
+
+    def finish(self) -> None:
+        """The rest, and the empty chunk that ends the file."""
+        if self._pending:
+            self._send(len(self._pending))
+        self._write(bytes(4))
+
+    def tell(self) -> int:
+        return self._position
+
+    def writable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return False
+
+    def seekable(self) -> bool:
+        return False
+
+    def flush(self) -> None:
+        """Chunks leave when they are full."""
+
+    def close(self) -> None:
+        """``finish`` ends the file."""
+
+
+def run(job: KeyingJob, descriptors: Sequence[int], write: Callable[[bytes], None]) -> None:
+    """Write each file anew. The first descriptor holds the key. Raises Stopped (``engine.part``, ``engine.failed``)."""
+    import pyarrow as pa
+
+    key = os.pread(descriptors[0], KEYING_KEY + 1, 0)
+    if len(key) != KEYING_KEY or len(descriptors) != job.files + 1:
+        raise Stopped("engine.failed")
+    for descriptor in descriptors[1:]:
+        try:
+            _file(job, descriptor, key, write)
+        except (pa.ArrowMemoryError, MemoryError):
+            raise Stopped("engine.failed") from None
+        except (pa.ArrowException, OSError):
+            raise Stopped("engine.part", job.table) from None
+
+
+def _file(job: KeyingJob, descriptor: int, key: bytes, write: Callable[[bytes], None]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    types = arrow_types()
+    shown = {column.name: pa.string() if column.keyed else types[column.type] for column in job.columns}
+    out = _Chunks(write)
+    with open(descriptor, "rb", buffering=0, closefd=False) as source, pq.ParquetFile(source) as file:
+        schema = file.schema_arrow
+        for column in job.columns:
+            place = schema.get_field_index(column.name)
+            if place < 0 or not admits(column.type, schema.field(place).type):
+                raise Stopped("engine.part", f"{job.table}.{column.name}")
+        with pq.ParquetWriter(out, pa.schema(list(shown.items())), compression="lz4") as writer:
+            for batch in file.iter_batches(_BATCH_ROWS, columns=list(shown)):
+                columns = {c.name: batch.column(c.name).cast(types[c.type]) for c in job.columns}
+                keyed = {c.name: tokens(columns[c.name], key) for c in job.columns if c.keyed}
+                writer.write_table(pa.table(columns | keyed))
+    out.finish()

@@ -1,0 +1,194 @@
+"""Identifiers out, tokens in: parts with join keys are written anew in sandboxes of their own before the engine gets them.
+
+One sandbox for each owner's part, so that a file made to break its reader meets no other owner's identifiers. The key is drawn for one
+run and is gone when the last part is written.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Final
+
+from kakoi.contract.approve import Agreement
+from kakoi.contract.model import Limits
+from kakoi.core.errors import Refused
+from kakoi.enclave.failures import Stopped, of_failure
+from kakoi.enclave.job import (
+    KEYING_CHUNK,
+    KEYING_KEY,
+    Failure,
+    Job,
+    JobTable,
+    KeyingColumn,
+    KeyingJob,
+    PartFd,
+)
+from kakoi.enclave.keeper.data import sealed_memory
+from kakoi.enclave.keeper.secret import SecretMemory
+from kakoi.enclave.sandbox.box import BASE_MEGABYTES
+from kakoi.enclave.sandbox.pool import Pool
+from kakoi.enclave.sandbox.run import settings_for
+
+ENGINE: Final = "keying"
+_LEAST_BYTES: Final = 64 << 20
+_MOST_TIMES: Final = 32
+"""How much larger than what was read a part may become."""
+
+
+def columns_of(job: Job, table: JobTable, agreement: Agreement) -> tuple[KeyingColumn, ...]:
+    """The columns that the engine needs of a table; none if there is no identifier among them and the files can go as they are."""
+    needed = [column for column in table.columns if column.readable or job.engine == "sql"]
+    if all(column.identifier == "no" for column in needed):
+        return ()
+    declared = {
+        c.name: c for m in agreement.manifests.values() if m.record.table == table.name for c in m.record.columns
+    }
+    return tuple(KeyingColumn(name=c.name, type=declared[c.name].type, keyed=c.identifier != "no") for c in needed)
+
+
+class Keying:
+    """Writes one run's parts anew. ``parts`` returns descriptors that ``stack`` closes."""
+
+    def __init__(
+        self, job: Job, agreement: Agreement, limits: Limits, *, pool: Pool, stopped: Callable[[], bool]
+    ) -> None:
+        self._job, self._agreement, self._limits = job, agreement, limits
+        self._pool, self._stopped = pool, stopped
+
+    def parts(self, given: Sequence[PartFd], stack: ExitStack) -> list[PartFd]:
+        """The engine's parts: those with identifiers written anew, the others as they are.
+
+        Raises Refused (``sandbox.…``, ``engine.…``) and Unavailable.
+        """
+        by_place = {(part.manifest, part.file): part for part in given}
+        out: list[PartFd] = []
+        with _key() as key:
+            for table in self._job.tables:
+                mine = [by_place[part.manifest, part.file] for part in table.parts]
+                columns = columns_of(self._job, table, self._agreement)
+                out += self._table(table, columns, mine, key, stack) if columns else mine
+        return out
+
+    def _table(
+        self,
+        table: JobTable,
+        columns: tuple[KeyingColumn, ...],
+        parts: Sequence[PartFd],
+        key: int,
+        stack: ExitStack,
+    ) -> list[PartFd]:
+        out: list[PartFd] = []
+        for manifest in dict.fromkeys(part.manifest for part in parts):
+            files = [part for part in parts if part.manifest == manifest]
+            job = KeyingJob(table=table.name, columns=columns, files=len(files))
+            made = self._run(job, [key, *(part.descriptor for part in files)], stack)
+            out += [
+                PartFd(manifest=part.manifest, file=part.file, descriptor=descriptor)
+                for part, descriptor in zip(files, made, strict=True)
+            ]
+        return out
+
+    def _run(self, job: KeyingJob, descriptors: Sequence[int], stack: ExitStack) -> list[int]:
+        read = sum(os.fstat(descriptor).st_size for descriptor in descriptors)
+        files = Files(job.files)
+        stack.callback(files.close)
+        box = self._pool.take(ENGINE)
+        try:
+            outcome = box.run(
+                job.encode(),
+                descriptors,
+                settings_for(self._limits, descriptors),
+                seconds=self._limits.wall_seconds,
+                answer_bytes=max(_LEAST_BYTES, _MOST_TIMES * read),
+                memory_bytes=(BASE_MEGABYTES + self._limits.memory_megabytes) << 20,
+                stopped=self._stopped,
+                sink=files.take,
+            )
+        finally:
+            box.close()
+        if outcome.status == "stopped":
+            raise Refused(
+                "sandbox.stopped", "the job was stopped from outside, because a lease ended", hint="run it again"
+            )
+        if outcome.status != "answered" or not files.is_whole:
+            raise files.failure() or Stopped("engine.failed")
+        return files.descriptors
+
+
+class Files:
+    """The answer of a keying sandbox, chunk by chunk, as files in sealed memory. Close it in any case."""
+
+    def __init__(self, expected: int) -> None:
+        self._expected = expected
+        self._pending = bytearray()
+        self._open: int | None = None
+        self._done: list[int] = []
+        self._broken = False
+
+    @property
+    def descriptors(self) -> list[int]:
+        """The files that are whole, positioned at 0."""
+        return list(self._done)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every file came to its end and nothing came afterwards."""
+        return not self._broken and len(self._done) == self._expected and not self._pending and self._open is None
+
+    def take(self, data: bytes) -> None:
+        """More of the answer. What does not fit the format is kept for ``failure`` if it is short."""
+        self._pending += data
+        while not self._broken and len(self._pending) >= 4:
+            length = int.from_bytes(self._pending[:4], "big")
+            if length > KEYING_CHUNK or len(self._done) == self._expected:
+                self._broken = True
+            elif len(self._pending) < 4 + length:
+                return
+            else:
+                self._chunk(bytes(self._pending[4 : 4 + length]))
+                del self._pending[: 4 + length]
+        if self._broken:
+            del self._pending[Failure.MAX_BYTES :]
+
+    def _chunk(self, chunk: bytes) -> None:
+        if self._open is None:
+            self._open = os.memfd_create("kakoi-data", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        if chunk:
+            view = memoryview(chunk)
+            while view:
+                view = view[os.write(self._open, view) :]
+            return
+        sealed_memory(self._open)
+        self._done.append(self._open)
+        self._open = None
+
+    def failure(self) -> Stopped | None:
+        """The failure that the sandbox answered instead of files."""
+        try:
+            return of_failure(Failure.decode(bytes(self._pending)), engine="python")
+        except Exception:  # whatever else it was
+            return None
+
+    def close(self) -> None:
+        """Let go of all."""
+        for descriptor in (*self._done, *([self._open] if self._open is not None else [])):
+            os.close(descriptor)
+        self._done, self._open = [], None
+
+
+@contextmanager
+def _key() -> Iterator[int]:
+    """A descriptor of the run's key: drawn in secret memory, in a memory file only while the parts are written."""
+    descriptor = os.memfd_create("kakoi-key", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        with SecretMemory(KEYING_KEY) as memory:
+            memory.draw(0, KEYING_KEY)
+            with memory.part(0, KEYING_KEY) as view:
+                os.write(descriptor, view)
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
+        yield descriptor
+    finally:
+        os.close(descriptor)
