@@ -19,6 +19,20 @@ settings.register_profile("kakoi", deadline=None, max_examples=30)
 settings.load_profile("kakoi")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the tests of an ``xdist_group`` on one worker: pytest-xdist 3.8 writes the group into an attribute that pytest
+    9.2 no longer reads, so that each worker would start a deployment of its own.
+    """
+    if not getattr(config.option, "loadgroup", False):
+        return
+    from _pytest.nodeid import NodeId
+
+    for item in items:
+        groups = sorted({str(mark.args[0]) for mark in item.iter_markers("xdist_group")})
+        if groups and "@" not in item.nodeid.rpartition("]")[2]:
+            item._id = NodeId.parse(f"{item.nodeid}@{'_'.join(groups)}")
+
+
 @pytest.fixture
 def setting(tmp_path: Path) -> Setting:
     """A broker in a real directory, in a world whose first owner it is."""

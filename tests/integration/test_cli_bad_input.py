@@ -29,7 +29,6 @@ from kakoi.testing.world import World, with_changes
 from support.command_line import Run, everything, runner, unchanged
 from support.tree import ROOT
 
-pytestmark = pytest.mark.xdist_group("bad-input")
 EXAMPLE: Final = ROOT / "examples/two-hospitals"
 SCHEMA: Final = EXAMPLE / "visits.toml"
 HEADER: Final = "patient,age,sex,smoker,pressure\n"

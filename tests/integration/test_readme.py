@@ -68,7 +68,6 @@ def run_all(script: str, directory: Path, language: str) -> subprocess.Completed
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("readme")
 @pytest.mark.parametrize("readme", READMES)
 def test_every_command_works_as_shown(readme: str, tmp_path: Path) -> None:
     """All ``sh`` blocks as one session; the outputs that the page shows are what comes out."""
