@@ -19,7 +19,8 @@ import pytest
 from support.tree import PURE_ROOMS, ROOT, SRC, parsed, relative, sources
 
 CRYPTOGRAPHY = frozenset({"cryptography", "_cffi_backend", "_openssl"})
-INTERPRETER = frozenset({"__main__", "_distutils_hack"})
+INTERPRETER = frozenset({"__main__", "_distutils_hack", "sitecustomize", "apport_python_hook"})
+"""What an interpreter may load by itself: Debian and Ubuntu ship hooks of their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
