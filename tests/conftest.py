@@ -10,14 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-import kakoi.cli.ui
 from support.broker_setting import Setting, make_setting
 
 if TYPE_CHECKING:
     from support.deployment import Deployment
 
-# A console takes a width from COLUMNS for good if it is made while a test has set that; made here, it follows each test.
-assert kakoi.cli.ui.out
 settings.register_profile("kakoi", deadline=None, max_examples=30)
 settings.load_profile("kakoi")
 

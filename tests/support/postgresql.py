@@ -7,6 +7,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,8 +55,15 @@ class Cluster:
         self._run("pg_ctl", "-D", str(self._data), "-w", "-l", str(self._log), "-o", options, "start")
 
     def stop(self) -> None:
-        """Stop it at once, cutting every connection."""
-        self._run("pg_ctl", "-D", str(self._data), "-w", "-m", "immediate", "stop")
+        """Stop it at once, cutting every connection. A busy machine may need to be asked again."""
+        for last in (False, False, True):
+            try:
+                return self._run("pg_ctl", "-D", str(self._data), "-w", "-m", "immediate", "stop")
+            except subprocess.CalledProcessError:
+                if last:
+                    raise
+                time.sleep(1)
+        return None
 
     def database(self) -> str:
         """SQLAlchemy URL of a new, empty database."""
