@@ -78,7 +78,7 @@ def attack_range() -> Iterator[Range]:
     with pytest.MonkeyPatch.context() as patch, socket.socket(socket.AF_UNIX) as listener:
         patch.setenv("KAKOI_CANARY", "CANARY")
         # lifelines takes a second to import, and no attack needs it
-        patch.setattr(box_module, "PRELOAD", {"sql": ("duckdb",), "python": ("pandas", "pyarrow.parquet")})
+        patch.setattr(box_module, "PRELOAD", {**box_module.PRELOAD, "python": ("pandas", "pyarrow.parquet")})
         listener.bind("\0" + Range.name)
         listener.listen(1)
         with Pool(without=frozenset(layers.missing()), sizes={"python": 2}) as pool:

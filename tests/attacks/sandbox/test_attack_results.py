@@ -38,7 +38,7 @@ def pool() -> Iterator[Pool]:
     if reason:
         pytest.skip(f"bubblewrap does not work here: {reason}")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(box, "PRELOAD", {"sql": ("duckdb",), "python": ("pandas", "pyarrow.parquet")})
+        patch.setattr(box, "PRELOAD", {**box.PRELOAD, "python": ("pandas", "pyarrow.parquet")})
         with Pool(without=frozenset(layers.missing()), sizes={"python": 2}) as made:
             yield made
 

@@ -38,7 +38,7 @@ def weaknesses() -> tuple[str, ...]:
 def pool(weaknesses: tuple[str, ...]) -> Iterator[Pool]:
     with pytest.MonkeyPatch.context() as patch:
         # lifelines takes a second to import, and no test here needs it
-        patch.setattr(box, "PRELOAD", {"sql": ("duckdb",), "python": ("pandas", "pyarrow.parquet")})
+        patch.setattr(box, "PRELOAD", {**box.PRELOAD, "python": ("pandas", "pyarrow.parquet")})
         with Pool(without=frozenset(weaknesses)) as made:
             yield made
 
