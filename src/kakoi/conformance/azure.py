@@ -69,11 +69,13 @@ def _part_blob(trial: Trial, piece: Part) -> Blob:
         if piece.name == "event-log" and span.name.rpartition(".")[2] in LOG_BLIND
         for at in range(span.start, span.end)
     ]
+    if piece.name == "event-log":
+        blind.append(0)  # the first event names register 0 or 1, and extends neither
     return Blob(
         name=piece.name,
         data=piece.data,
         rebuild=lambda data: trial.with_parts({piece.name: data}),
-        spans=[span for span in spans if not set(range(span.start, span.end)) & set(blind)],
+        spans=[span for span in spans if not set(range(span.start, span.end)) & set(blind) - {0}],
         padding={"td-quote": QUOTE_PADDING, "event-log": 1024 * 1024}.get(piece.name, 0),
         blind=blind,
         order="big" if piece.name.startswith("tpm") else "little",

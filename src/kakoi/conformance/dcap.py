@@ -70,6 +70,8 @@ def _says_the_same(pieces: QuoteParts, twin: bytes) -> bool:
     most = 0 if other.version == 3 else QUOTE_PADDING
     if other.padding.strip(b"\0") or len(other.padding) > most or not other.chain.endswith(endings):
         return False
+    if other.write() != twin:
+        return False
     return replace(other, chain=b"", padding=b"") == replace(pieces, chain=b"", padding=b"") and (
         other.chain.rstrip(b"\n\0") == pieces.chain.rstrip(b"\n\0")
     )

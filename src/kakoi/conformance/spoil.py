@@ -54,13 +54,15 @@ class Blob:
 
     @property
     def content(self) -> bytes:
-        """Without padding."""
-        return self.data.rstrip(b"\0") if self.padding else self.data
+        """Without padding or line ends."""
+        return self.data.rstrip(b"\0") if self.padding else self.data.rstrip(b"\r\n") if self.text else self.data
 
     def is_good(self, twin: bytes) -> bool:
         """Whether ``twin`` says the same as the original."""
         if twin == self.data or self.same(twin):
             return True
+        if self.text:
+            return twin.rstrip(b"\r\n") == self.content
         padded = self.padding and len(twin) <= len(self.content) + self.padding
         return bool(padded) and twin.rstrip(b"\0") == self.content
 
@@ -116,7 +118,7 @@ def extensions(blob: Blob) -> list[Group]:
     changed = [
         (f"{blob.name}: {what} after the end", partial(blob.rebuild, blob.data + tail))
         for what, tail in tails.items()
-        if not blob.is_good(blob.data + tail) and not (blob.text and not tail.strip())
+        if not blob.is_good(blob.data + tail)
     ]
     return several(f"{blob.name}.extend", "form", "verify", changed)
 

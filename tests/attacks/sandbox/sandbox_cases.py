@@ -49,8 +49,10 @@ def closed(_: Outcome, text: str) -> bool:
     return bool(text.strip()) and "BREACH" not in text
 
 
-def last_number(text: str) -> int:
-    return int(text.strip().split()[-1])
+def last_number(text: str) -> float:
+    """The count an attack reports; an attack that was stopped before it could report did not stay within any bound."""
+    words = text.split()
+    return int(words[-1]) if words else float("inf")
 
 
 def at_most(most: int) -> Check:
@@ -74,7 +76,7 @@ case(
 case(
     "thread bomb",
     "rlimits",
-    "import threading\nn = 0\ntry:\n  while n < 5000:\n    threading.Thread(target=time.sleep, args=(20,), daemon=True).start(); n += 1\n"
+    "import threading\nn = 0\ntry:\n  while n < 400:\n    threading.Thread(target=time.sleep, args=(20,), daemon=True).start(); n += 1\n"
     "except BaseException: pass\nout('threads', n)",
     at_most(64),
 )

@@ -69,6 +69,14 @@ def test_padding_is_no_bad_twin() -> None:
     assert padded.is_good(b"ab" + bytes(8))
 
 
+def test_line_ends_of_text_are_no_bad_twin() -> None:
+    text = blob(b"abc\n", text=True)
+    assert [twin for _, twin in made(spoil.truncations(text))] == [b"a", b"ab"]
+    assert b"abc\n\n" not in [twin for _, twin in made(spoil.extensions(text))]
+    assert text.is_good(b"abc")
+    assert not text.is_good(b"abc ")
+
+
 def test_fields_are_shorter_longer_and_gone() -> None:
     spans = [Span(name="one", start=0, end=2), Span(name="empty", start=2, end=2), Span(name="two", start=2, end=4)]
     twins = dict(made(spoil.fields(blob(b"abcd", spans=spans))))
