@@ -12,7 +12,7 @@ demo: $(VENV)/run.stamp
 test: $(VENV)/dev.stamp
 	@$(SYSTEM) test
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
-	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/integration/test_readme.py tests/integration/test_notebook.py
+	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/integration/test_readme.py tests/integration/test_notebook.py tests/integration/test_make.py
 
 # Kills at every step of a run, whole corpora of bad twins, fuzzers, a browser through the whole story: half an hour on two cores.
 test-slow: $(VENV)/dev.stamp
