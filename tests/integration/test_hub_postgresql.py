@@ -20,7 +20,9 @@ from kakoi.hub.settings import Settings
 from kakoi.net import log as reading
 from kakoi.net.caller import Patience
 from kakoi.net.client import HubClient
+from support import fencing
 from support.postgresql import Cluster, cluster
+from unit.hub.conftest import Clock
 from unit.hub.hubkit import HubProcess, Party, World, put_all
 
 pytestmark = [pytest.mark.xdist_group("postgresql")]
@@ -56,11 +58,16 @@ def second(first: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def pair(url: str, tmp_path: Path) -> Iterator[tuple[HubServer, HubServer]]:
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def pair(url: str, tmp_path: Path, clock: Clock) -> Iterator[tuple[HubServer, HubServer]]:
     first = tmp_path / "first"
-    with running(Settings(directory=first, port=0, database_url=url)) as one:
+    with running(Settings(directory=first, port=0, database_url=url), now=clock) as one:
         other = second(first, tmp_path)
-        with running(Settings(directory=other, port=0, database_url=url)) as two:
+        with running(Settings(directory=other, port=0, database_url=url), now=clock) as two:
             yield one, two
     check(url)
 
@@ -79,7 +86,7 @@ def test_a_world_on_postgresql(pair: tuple[HubServer, HubServer], tmp_path: Path
         key, session = world.session(run)
         two.put_object(session, claim=claim.token)
         two.renew(claim)
-        one.put_object(world.passport(key, run))
+        one.put_object(world.passport(key, run), claim=claim.token)
         two.finish(claim)
         assert one.run(run).state == "done"
         found = one.feed(refs={"run": run, "contract": world.contract.payload_id}).items
@@ -168,6 +175,18 @@ def test_each_run_goes_to_one_enclave_though_two_hubs_give_them_out(
         thread.join(timeout=60)
     assert len(got) == len(runs)
     assert set(got) == runs
+
+
+def test_one_of_two_enclaves_at_two_hubs_publishes(
+    pair: tuple[HubServer, HubServer], tmp_path: Path, clock: Clock
+) -> None:
+    """The claim is compared where the object is stored, whichever hub each of them talks to."""
+    world = World()
+    token = (tmp_path / "first" / "operator.token").read_text().strip()
+    with HubClient(pair[0].url) as one, HubClient(pair[1].url) as two:
+        put_all(one, world.setup)
+        fencing.check_sleeper(one, two, world, token, clock.forward)
+        fencing.check_race(one, two, world, token, clock.forward, rounds=8)
 
 
 def test_one_of_two_hubs_is_killed_and_the_other_goes_on(url: str, tmp_path: Path) -> None:

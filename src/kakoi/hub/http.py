@@ -31,6 +31,7 @@ _STATUS: Final = {
     "hub.method": 405,
     "hub.not-found": 404,
     "hub.range": 416,
+    "hub.run-ended": 409,
     "hub.run-unknown": 409,
     "hub.storage-full": 507,
     "hub.timeout": 408,

@@ -46,6 +46,11 @@ class KindRule:
         """True if the object goes into the transparency log."""
         return self.name in LOGGED_KINDS
 
+    @property
+    def fenced(self) -> bool:
+        """True if only the holder of the run's live claim may store it: a session, and all that it signs."""
+        return self.name == messages.Session.KIND or self.signer == "session"
+
 
 def _rule(cls: type[Record], signer: SignerRule, named_by: str = "", **more: bool) -> KindRule:
     return KindRule(name=cls.KIND, most=cls.MAX_BYTES, signer=signer, named_by=named_by, **more)

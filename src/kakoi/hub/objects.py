@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hmac import compare_digest
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Connection, Row, Select, exists, insert, select
 
@@ -23,10 +23,12 @@ from kakoi.hub.kinds import RULES, Described, describe
 from kakoi.hub.notify import ObjectNews, RunNews
 from kakoi.net.answers import FeedItem, FeedPage
 from kakoi.tlog.leaf import leaf_hash
-from kakoi.wire.messages import RunRequest, Session
+from kakoi.wire.messages import RunFailure, RunRequest, SealedResult, Session
 
 _REMEMBERED: Final = 4096
 """Keys (about 3 KB each) that are kept in memory."""
+_ENDS: Final = (SealedResult.KIND, RunFailure.KIND)
+"""What ends a run for its analyst: a run has one of them, once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,23 +241,38 @@ def _check_party(connection: Connection, item: Admitted) -> None:
 
 
 def _check_run(transaction: Transaction, item: Admitted) -> None:
-    """The run is here and belongs to the contract; a session comes with the token of its live claim."""
+    """The run is here and belongs to the contract; whatever a session says comes with the token of its run's live claim.
+
+    The claim is compared in the transaction that stores the object, with the head's row locked: an enclave that slept
+    while its run went to another one can publish nothing any more, however late its request arrives.
+    """
     query = select(schema.runs).where(schema.runs.c.run == item.what.hex_member("run"))
     run = transaction.connection.execute(query).first()
     if run is None:
         raise Refused("hub.run-unknown", "expected the id of a run that is here, got another")
     if run.contract != item.what.hex_member("contract"):
         raise Refused("hub.run-contract", "expected the contract of the run, got another")
-    if item.what.rule.name != Session.KIND:
-        return
+    if item.what.rule.fenced:
+        _check_claim(transaction, item, run)
+    if item.what.rule.name in _ENDS and _ended(transaction.connection, run.run):
+        raise Refused("hub.run-ended", "expected a run without a result or failure, got one that has ended")
+
+
+def _check_claim(transaction: Transaction, item: Admitted, run: Row[Any]) -> None:
     token = sha256(item.token.encode("utf-8", "surrogateescape"))
     live = run.state == "claimed" and run.lease_until > transaction.now and run.attempt == item.holder.attempt
     if not (compare_digest(token, bytes(run.token)) and live):
         raise Refused(
             "hub.claim",
-            "expected a session with the token of its run's live claim, got another or none",
+            "expected a session's object with the token of its run's live claim, got another or none",
             hint="claim the run again",
         )
+
+
+def _ended(connection: Connection, run: str) -> bool:
+    columns = schema.refs.c
+    said = select(columns.seq).where(columns.member == "run", columns.value == run, columns.kind.in_(_ENDS))
+    return connection.execute(said.limit(1)).first() is not None
 
 
 # -- finding

@@ -66,7 +66,7 @@ class HubClient:
     # -- objects ---------------------------------------------------------------------------------------------------
 
     def put_object(self, envelope: Envelope, *, claim: str = "") -> FeedItem:
-        """Store an object; storing it again changes nothing. Sessions need the token of their ``claim``."""
+        """Store an object; storing it again changes nothing. What a session signs needs the token of its ``claim``."""
         data = envelope.encode()
         headers = {**_JSON, **({"Kakoi-Claim": claim} if claim else {})}
         call = Call(method="PUT", target=f"/v1/objects/{envelope.payload_id}", headers=headers, body=data)

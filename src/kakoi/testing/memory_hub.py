@@ -23,8 +23,8 @@ class MemoryHub:
     after: Callable[[str], None] = lambda step: None
     """Called after it was carried out; raising here is a request that succeeded and said it failed."""
 
-    def put_object(self, envelope: Envelope) -> FeedItem:
-        """Keep an object once."""
+    def put_object(self, envelope: Envelope, *, claim: str = "") -> FeedItem:
+        """Keep an object once, whoever holds the run's claim."""
         self.before("put_object")
         value = encoding.loads(envelope.payload, limit=16 * 1024 * 1024)
         kind = value.get("kind", "kakoi/passport/v1")

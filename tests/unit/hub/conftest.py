@@ -27,6 +27,10 @@ class Clock:
     def __call__(self) -> int:
         return int(time.time()) + self.offset
 
+    def forward(self, seconds: int) -> None:
+        """Time passes."""
+        self.offset += seconds
+
 
 @pytest.fixture
 def clock() -> Clock:

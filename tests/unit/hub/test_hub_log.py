@@ -46,9 +46,11 @@ def test_only_what_others_rely_on_is_logged_and_once(hub: HubClient, world: Worl
     key, session = world.session(run)
     approval, passport = world.approval(world.owner), world.passport(key, run)
     hub.put_object(session, claim=claim.token)
-    put_all(hub, [world.answer("challenge", run), approval, passport, approval, passport])
+    put_all(hub, [world.answer("challenge", run), approval])
+    hub.put_object(passport, claim=claim.token)
+    put_all(hub, [approval, passport])
     result = dsse.sign(dumps({"kind": "kakoi/result/v1", "run": run, "contract": world.contract.payload_id}), key)
-    hub.put_object(result)
+    hub.put_object(result, claim=claim.token)
     expected = [
         ("kakoi/dataset-manifest/v1", world.manifest),
         ("kakoi/analysis/v1", world.analysis),

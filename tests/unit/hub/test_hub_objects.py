@@ -208,8 +208,10 @@ def test_a_session_needs_the_live_claim(hub: HubClient, world: World, token: str
     result = dsse.sign(dumps({"kind": "kakoi/result/v1", "run": run, "contract": world.contract.payload_id}), key)
     assert code(lambda: hub.put_object(result)) == "hub.signer-unknown"
     hub.put_object(session, claim=claim.token)
-    hub.put_object(result)
-    hub.put_object(world.passport(key, run))
+    for said in (result, world.passport(key, run)):
+        assert code(partial(hub.put_object, said)) == "hub.claim"
+        assert code(partial(hub.put_object, said, claim="0" * 64)) == "hub.claim"
+        hub.put_object(said, claim=claim.token)
     hub.finish(claim)
     hub.put_object(session)  # a replay of what is stored needs no claim
     by_run = {item.kind for item in hub.feed(refs={"run": run}).items}

@@ -15,7 +15,7 @@ from kakoi.core.dsse import Envelope
 from kakoi.core.errors import Refused, Unavailable
 from kakoi.core.ids import ObjectId
 from kakoi.enclave.keeper.drive import Drive, Enclave
-from kakoi.net.answers import Claim, FeedPage, RunState
+from kakoi.net.answers import Claim, FeedItem, FeedPage, RunState
 from kakoi.net.client import HubClient
 from kakoi.testing.memory_hub import MemoryHub
 from kakoi.testing.world import seeded
@@ -45,6 +45,11 @@ class Hub(MemoryHub):
 
     def fail(self, claim: Claim) -> RunState:
         return self._take("failed")
+
+    def put_object(self, envelope: Envelope, *, claim: str = "") -> FeedItem:
+        if self.lost:
+            raise Refused("hub.claim", "expected the token of the run's live claim, got another")
+        return super().put_object(envelope, claim=claim)
 
     def feed(
         self,
@@ -187,6 +192,19 @@ def test_who_lost_the_claim_tells_nothing() -> None:
     attempt.hub.lost = False
     drive._still_ours()
     assert attempt.hub.said == ["renew"]
+
+
+def test_who_loses_the_claim_while_publishing_stops_and_lets_the_other_attempt_tell() -> None:
+    """The hub refuses in the transaction that would have stored it: this is no failure of the run."""
+    attempt = Attempt(1)
+    drive, said = attempt.drive(), attempt.failure()
+    attempt.hub.lost = True
+    with pytest.raises(Unavailable) as caught:
+        drive._put(said)
+    assert caught.value.code == "run.given-away"
+    attempt.hub.lost = False
+    drive._put(said)
+    assert attempt.hub.of_kind(RunFailure.KIND) == [said]
 
 
 def test_a_contract_that_does_not_hold_ends_the_run_before_any_session() -> None:

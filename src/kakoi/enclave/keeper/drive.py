@@ -53,6 +53,8 @@ CLAIM_SECONDS: Final = 30
 """Lease of the claim on a run, unless told otherwise; renewed at a third of it."""
 _KINDS: Final = (Challenge.KIND, Denial.KIND, KeyGrant.KIND, Lease.KIND)
 _TICK_SECONDS: Final = 0.5
+_NOT_OURS: Final = frozenset({"hub.claim", "hub.run-ended"})
+"""The hub's words for a claim that ended, and for a run that another attempt has ended."""
 
 Tell = Callable[[str, str], None]
 """Where progress goes: run and step. Nothing in it depends on data."""
@@ -215,7 +217,7 @@ class Drive:
             challenges=instruction.challenges,
             missing_layers=self._enclave.missing_layers,
         )
-        self._hub.put_object(self._session, claim=self._claim.token)
+        self._put(self._session)
         return SessionMade(session=self._session.payload_id)
 
     def _renew_session(self, machine: EnclaveRun, instruction: RenewSession) -> RenewalMade:
@@ -230,7 +232,7 @@ class Drive:
             session=ObjectId(machine.session),
             challenges=instruction.challenges,
         )
-        self._hub.put_object(envelope)
+        self._put(envelope)
         return RenewalMade(renewal=instruction.renewal, statement=envelope)
 
     def _compute(self, machine: EnclaveRun, instruction: Compute) -> None:
@@ -264,17 +266,26 @@ class Drive:
         )
         blob = BlobId(SealedResult.decode(published.result.payload).blob)
         self._hub.put_blob(blob, io.BytesIO(published.blob), len(published.blob))
-        self._hub.put_object(published.passport)
-        self._hub.put_object(published.result)
+        self._put(published.passport)
+        self._put(published.result)
         self._hub.finish(self._claim)
         self._tell("is done")
 
     def _still_ours(self) -> None:
-        """Raise Unavailable if the claim ended while the engine ran: another attempt gives the result, so that there is one."""
+        """Raise Unavailable if the claim ended while the engine ran, before anything is sealed; ``_put`` makes sure of it."""
         try:
             self._hub.renew(self._claim)
         except Refused:
             raise _given_away() from None
+
+    def _put(self, envelope: Envelope) -> None:
+        """Store what the session says, if the run is still this claim's: the hub compares in the same transaction."""
+        try:
+            self._hub.put_object(envelope, claim=self._claim.token)
+        except Refused as error:
+            if error.code in _NOT_OURS:
+                raise _given_away() from None
+            raise
 
     def _close_failed(self, machine: EnclaveRun, instruction: CloseFailed) -> None:
         error = instruction.error
@@ -290,7 +301,7 @@ class Drive:
                 message=error.message[:2000],
                 hint=error.hint[:2000],
             )
-            self._hub.put_object(seal(failure, self._keys))
+            self._put(seal(failure, self._keys))
         self._hub.fail(self._claim)
 
     @contextmanager
