@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version
 from typing import NoReturn
 
 import typer
@@ -39,6 +40,20 @@ app.add_typer(run.result_app, name="result")
 app.command("verify", help=t("help.verify"))(run.verify)
 app.command("conformance", help=t("help.conformance"))(conformance)
 app.command("doctor", help=t("help.doctor"))(doctor)
+
+
+def _version(wanted: bool) -> None:
+    """Say what is installed, and nothing else."""
+    if wanted:
+        typer.echo(f"kakoi {version('kakoi')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: bool = typer.Option(False, "--version", is_eager=True, callback=_version, help=t("help.version")),
+) -> None:
+    """What every command shares."""
 
 
 @app.command("demo", help=t("help.demo"))

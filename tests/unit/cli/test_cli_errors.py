@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +11,7 @@ import pytest
 import typer
 
 from kakoi.cli.i18n import catalogue
+from kakoi.cli.main import app
 from kakoi.cli.ui import errors_as_exit_codes
 from kakoi.core.errors import Fatal, KakoiError, Malformed, Misuse, Refused, Unavailable, cannot_open
 from support.command_line import ERROR_LINE, HINT_LINE, runner
@@ -140,3 +142,8 @@ def test_a_group_without_a_command_shows_its_help(capsys: pytest.CaptureFixture[
 def test_help_is_no_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     for arguments in (["--help"], ["-h"], ["contract", "sign", "--help"]):
         assert runner(capsys)(*arguments).code == 0
+
+
+def test_the_version_is_told() -> None:
+    done = runner.invoke(app, ["--version"])
+    assert (done.exit_code, done.stdout) == (0, f"kakoi {version('kakoi')}\n")
