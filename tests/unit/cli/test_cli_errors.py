@@ -11,7 +11,6 @@ import pytest
 import typer
 
 from kakoi.cli.i18n import catalogue
-from kakoi.cli.main import app
 from kakoi.cli.ui import errors_as_exit_codes
 from kakoi.core.errors import Fatal, KakoiError, Malformed, Misuse, Refused, Unavailable, cannot_open
 from support.command_line import ERROR_LINE, HINT_LINE, runner
@@ -144,6 +143,6 @@ def test_help_is_no_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) ->
         assert runner(capsys)(*arguments).code == 0
 
 
-def test_the_version_is_told() -> None:
-    done = runner.invoke(app, ["--version"])
-    assert (done.exit_code, done.stdout) == (0, f"kakoi {version('kakoi')}\n")
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    done = runner(capsys)("--version")
+    assert (done.code, done.out) == (0, f"kakoi {version('kakoi')}\n")
