@@ -1,0 +1,3 @@
+SELECT site, num, count(*) AS patients
+FROM heart
+GROUP BY site, num
