@@ -11,6 +11,7 @@
     net        yes         owner and enclave       the one small client of the hub
     enclave    yes         inside the TEE          keeper, sandbox, engines, gate
     broker     yes         the data owner          decisions, ledger, keys
+    rehearse   yes         each user               a contract on invented data, before anybody signs
     sdk, cli   yes         each user
     hub        yes         nobody                  delivers; trusted for availability only
     testing    yes         nobody                  shipped for tests, never in an image

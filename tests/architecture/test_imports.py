@@ -114,7 +114,7 @@ def test_the_pure_rooms_are_the_ones_these_tests_know() -> None:
 
 
 def test_untrusted_rooms_are_kept_from_the_trusted_ones_as_soon_as_they_exist() -> None:
-    untrusted = {"hub", "sdk", "cli", "guard", "console", "testing", "party"}
+    untrusted = {"hub", "sdk", "cli", "guard", "console", "testing", "party", "rehearse"}
     existing = {f"kakoi.{room}" for room in untrusted if (SRC / room / "__init__.py").exists()}
     assert existing <= set(CONTRACTS["tcb"]["forbidden_modules"])
     trusted = {f"kakoi.{room}" for room in ("enclave", "evidence", "mpc") if (SRC / room / "__init__.py").exists()}

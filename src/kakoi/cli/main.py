@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from kakoi.cli import attest, collateral, console, contract, dataset, party, run, serve
+from kakoi.cli import attest, collateral, console, contract, dataset, party, preview, run, serve
 from kakoi.cli.conformance import conformance
 from kakoi.cli.doctor import doctor
 from kakoi.cli.hub import app as hub_app
@@ -27,6 +27,7 @@ app = typer.Typer(
 app.add_typer(party.app, name="party")
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(contract.analysis_app, name="analysis")
+contract.app.command("preview", help=t("help.contract-preview"))(preview.contract_preview)
 app.add_typer(contract.app, name="contract")
 app.add_typer(attest.app, name="attest")
 app.add_typer(collateral.app, name="collateral")

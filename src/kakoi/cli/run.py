@@ -12,6 +12,7 @@ from kakoi.attest.software.admit import with_software
 from kakoi.cli.contract import HubUrl, Party
 from kakoi.cli.i18n import t
 from kakoi.cli.party import KeyFile
+from kakoi.cli.preview import preview_run
 from kakoi.cli.ui import SystemClock, err, errors_as_exit_codes, open_party, out, plain, show_made
 from kakoi.contract.approve import Agreement
 from kakoi.core.errors import Misuse
@@ -37,10 +38,15 @@ def run(
     parameter: Annotated[list[str] | None, typer.Option("--param", "-p", help=t("help.param"))] = None,
     seconds: Annotated[int, typer.Option("--timeout", help=t("help.timeout"))] = 600,
     no_wait: Annotated[bool, typer.Option("--no-wait", help=t("help.no-wait"))] = False,
+    preview: Annotated[bool, typer.Option("--preview", help=t("help.run-preview"))] = False,
     key_file: KeyFile = None,
 ) -> None:
     """Ask for a run, wait, open and verify the result."""
     with errors_as_exit_codes(), HubClient(hub) as client:
+        if preview:
+            given = dict(_parameter(text) for text in parameter or [])
+            preview_run(client, open_party(party, key_file), contract, analysis, given)
+            return
         refuse_to_overwrite(out_file)
         home = open_party(party, key_file)
         agreement = load_agreement(client, parse_id(contract))

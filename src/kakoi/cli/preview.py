@@ -1,0 +1,150 @@
+"""``kakoi contract preview`` and ``kakoi run --preview``: what a contract's analyses would give on invented data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from kakoi.cli.contract import HubUrl, Identity, Party
+from kakoi.cli.i18n import t
+from kakoi.cli.party import KeyFile
+from kakoi.cli.ui import SystemClock, err, errors_as_exit_codes, open_party, out, plain
+from kakoi.contract.sign import seal
+from kakoi.core.ids import PartyId, parse_id
+from kakoi.net.client import HubClient
+from kakoi.party.home import PartyHome
+from kakoi.sdk.preview import outputs_shown
+from kakoi.sdk.run import bindings
+from kakoi.sdk.terms import Terms, fetch_terms
+from kakoi.wire.preview import AnalysisPreview, Bite, Preview, Rehearsal
+
+Sizes = Annotated[list[int] | None, typer.Option("--people", min=1, max=100_000, help=t("help.preview-people"))]
+Accept = Annotated[list[str] | None, typer.Option("--accept-weakness", help=t("help.preview-accept"))]
+
+
+def contract_preview(
+    identity: Identity,
+    party: Party,
+    hub: HubUrl,
+    analysis: Annotated[str, typer.Option("--analysis", help=t("help.preview-analysis"))] = "",
+    people: Sizes = None,
+    accept_weakness: Accept = None,
+    store: Annotated[bool, typer.Option("--store", help=t("help.preview-store"))] = False,
+    as_json: Annotated[bool, typer.Option("--json", help=t("help.json"))] = False,
+    key_file: KeyFile = None,
+) -> None:
+    """Rehearse a contract that nobody needs to have signed."""
+    with errors_as_exit_codes(), HubClient(hub) as client:
+        home = open_party(party, key_file)
+        terms = fetch_terms(client, parse_id(identity))
+        made = rehearsed(terms, home, only=analysis, people=people, accept=accept_weakness)
+        if as_json:
+            typer.echo(made.encode().decode())
+        else:
+            show_preview(terms, made)
+        if store:
+            envelope = seal(made, home.keys.signer())
+            client.put_object(home.card.envelope)
+            client.put_object(envelope)
+            err.print(t("preview.stored", id=envelope.payload_id))
+
+
+def preview_run(
+    client: HubClient, home: PartyHome, contract: str, analysis: str, values: Mapping[str, str | int]
+) -> None:
+    """``kakoi run --preview``: one analysis with the parameters that were given. Asks nobody for anything."""
+    terms = fetch_terms(client, parse_id(contract))
+    show_preview(terms, rehearsed(terms, home, only=analysis, values=values or None))
+
+
+def rehearsed(
+    terms: Terms,
+    home: PartyHome,
+    *,
+    only: str = "",
+    values: Mapping[str, str | int] | None = None,
+    people: Sequence[int] | None = None,
+    accept: Sequence[str] | None = None,
+) -> Preview:
+    """The preview, with progress on standard error."""
+    # Imported here: the engines' libraries take long to load, and few commands need them.
+    from kakoi.enclave.keeper.compute import SandboxedEngine
+    from kakoi.rehearse.run import SIZES, rehearse
+
+    engine = SandboxedEngine()
+    try:
+        return rehearse(
+            terms,
+            party=PartyId(home.id_in(terms.contract)),
+            now=SystemClock().now(),
+            engine=engine,
+            only=only,
+            values=None if values is None else bindings(values),
+            sizes=tuple(sorted(set(people or SIZES))),
+            accept=tuple(accept or ()),
+            tell=lambda name, size: err.print(t("preview.rehearsing", name=name, people=size)),
+        )
+    finally:
+        engine.close()
+
+
+def show_preview(terms: Terms, preview: Preview) -> None:
+    """What would leave and which rules bite, for people."""
+    out.print(f"[bold yellow]{t('preview.notice')}[/]")
+    for analysis in preview.analyses:
+        out.print(f"\n[bold]{plain(analysis.title)}[/]  {analysis.name}")
+        if analysis.parameters:
+            given = ", ".join(f"{binding.name}={binding.value}" for binding in analysis.parameters)
+            out.print(t("preview.parameters", values=given))
+        _summary(analysis)
+        _example(analysis)
+    for identity in preview.not_rehearsed:
+        out.print(t("preview.sealed", title=terms.analyses[identity].record.title))
+
+
+def _summary(analysis: AnalysisPreview) -> None:
+    table = Table()
+    for heading in ("preview.people", "preview.leaves", "preview.bites"):
+        table.add_column(t(heading), overflow="fold")
+    for item in analysis.rehearsals:
+        table.add_row(str(item.people), _leaves(item), "\n".join(map(_bite, item.bites)) or t("preview.none"))
+    out.print(table)
+
+
+def _leaves(item: Rehearsal) -> str:
+    if item.refused is not None:
+        return t("preview.refused", message=item.refused.message, code=item.refused.code)
+    return "\n".join(
+        t("preview.output", name=output.name, rows=rows) for output, rows in zip(item.outputs, item.rows, strict=True)
+    )
+
+
+def _bite(bite: Bite) -> str:
+    owners = ", ".join(bite.owners) or t("preview.everybody")
+    key = "preview.bite-refused" if bite.action == "refused" else "preview.bite-cells"
+    return t(key, output=bite.output, rule=bite.rule, cells=bite.cells, owners=owners)
+
+
+def _example(analysis: AnalysisPreview) -> None:
+    """The outputs of the size in the middle, or of the nearest larger one where something left."""
+    left = [item for item in analysis.rehearsals if item.outputs]
+    if not left:
+        return
+    middle = analysis.rehearsals[len(analysis.rehearsals) // 2].people
+    item = next((item for item in left if item.people >= middle), left[-1])
+    for shown, rows in zip(outputs_shown(item), item.rows, strict=True):
+        table = Table(title=t("preview.example", name=shown.name, people=item.people), title_justify="left")
+        for column in shown.columns:
+            table.add_column(column, justify="right")
+        for cells, held in zip(shown.rows, shown.held_back, strict=True):
+            table.add_row(
+                *(t("result.held-back") if kept else plain(cell or "") for cell, kept in zip(cells, held, strict=True))
+            )
+        out.print(table)
+        if rows > len(shown.rows):
+            out.print(t("preview.more", rows=rows - len(shown.rows)))
+        if shown.rows_withheld:
+            out.print(t("result.rows-withheld"))
