@@ -123,6 +123,25 @@ def withdrawal_of(home: PartyHome, contract: Contract, contract_id: ObjectId, *,
     return Withdrawal(party=home.id_in(contract), contract=contract_id, dataset=None, reason=reason, withdrawn_at=now)
 
 
+def earlier_versions(hub: ObjectSource, ledger: Ledger, contract: Contract) -> list[tuple[ObjectId, Contract]]:
+    """Versions before ``contract`` that this party approved and has not withdrawn, newest first: they would still be valid.
+
+    Ids are digests, so the chain of versions is the drafters' own, whatever the hub says. It ends where the hub has nothing more.
+    """
+    approved, gone = ledger.approved(), ledger.withdrawn()
+    found: list[tuple[ObjectId, Contract]] = []
+    before = contract.supersedes
+    while before is not None:
+        try:
+            contract = Contract.decode(hub.get_object(before).payload)
+        except (Malformed, Refused):
+            break
+        if before in approved and before not in gone:
+            found.append((before, contract))
+        before = contract.supersedes
+    return found
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptWithdrawal(Record):
     """What this party keeps of a withdrawal: the record as sent, and the people's signatures over its id."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, cast
 
 import typer
 
@@ -13,7 +14,7 @@ from kakoi.attest.software.admit import with_software
 from kakoi.cli.contract import HubUrl, Party
 from kakoi.cli.i18n import t
 from kakoi.cli.party import KeyFile
-from kakoi.cli.ui import SystemClock, err, errors_as_exit_codes, open_party, out, words
+from kakoi.cli.ui import SystemClock, err, errors_as_exit_codes, open_party, out, require_party, words
 from kakoi.console.settings import Settings
 from kakoi.contract.sign import open_card
 from kakoi.core.dsse import Envelope
@@ -107,6 +108,52 @@ def _people(party: Path) -> Iterator[People]:
 def _address(party: Path) -> str:
     path = party / ADDRESS_FILE
     return path.read_text("utf-8").strip() if path.exists() else Settings().origin
+
+
+@app.command("notify", help=t("help.console-notify"))
+def notify(
+    party: Party,
+    webhook: Annotated[str, typer.Option("--webhook", help=t("help.notify-webhook"))] = "",
+    mail_server: Annotated[str, typer.Option("--mail-server", help=t("help.notify-mail-server"))] = "",
+    mail_port: Annotated[int, typer.Option("--mail-port", help=t("help.notify-mail-port"))] = 587,
+    mail_security: Annotated[str, typer.Option("--mail-security", help=t("help.notify-mail-security"))] = "starttls",
+    mail_from: Annotated[str, typer.Option("--mail-from", help=t("help.notify-mail-from"))] = "",
+    mail_user: Annotated[str, typer.Option("--mail-user", help=t("help.notify-mail-user"))] = "",
+    mail_password_file: Annotated[
+        Path | None, typer.Option("--mail-password-file", help=t("help.notify-mail-password"))
+    ] = None,
+    internal: Annotated[list[str] | None, typer.Option("--internal", help=t("help.notify-internal"))] = None,
+    authorities: Annotated[Path | None, typer.Option("--authorities", help=t("help.notify-authorities"))] = None,
+    off: Annotated[bool, typer.Option("--off", help=t("help.notify-off"))] = False,
+) -> None:
+    """Say where notifications go. A running console follows at once. Without options: print what is set."""
+    from kakoi.console import notify as settings_of
+
+    with errors_as_exit_codes():
+        require_party(party)
+        present = settings_of.Notify() if off else settings_of.load(party)
+        if internal:
+            present = replace(present, internal=tuple(dict.fromkeys([*present.internal, *map(str.lower, internal)])))
+        if authorities is not None:
+            present = replace(present, authorities=str(authorities.resolve()))
+        if webhook:
+            present = replace(present, webhook=settings_of.Webhook(url=webhook, secret=settings_of.new_secret()))
+        if mail_server:
+            mail = settings_of.Mail(
+                server=mail_server,
+                port=mail_port,
+                security=cast("settings_of.Security", mail_security),
+                sender=mail_from,
+                user=mail_user,
+                password_file=str(mail_password_file.resolve()) if mail_password_file else "",
+            )
+            present = replace(present, mail=mail)
+        if off or internal or authorities or webhook or mail_server:
+            settings_of.save(party, present)
+        if webhook and present.webhook is not None:
+            out.print(t("notify.secret", secret=present.webhook.secret), soft_wrap=True)
+        out.print(t("notify.webhook", host=present.webhook.host) if present.webhook else t("notify.no-webhook"))
+        out.print(t("notify.mail", server=present.mail.server) if present.mail else t("notify.no-mail"))
 
 
 @app.command("card", help=t("help.console-card"))

@@ -1,4 +1,4 @@
-"""``kakoi analysis`` and ``kakoi contract``: draft, show, sign, verify, withdraw."""
+"""``kakoi analysis`` and ``kakoi contract``: draft, show, sign, verify, withdraw, receipt."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.table import Table
 
 from kakoi.broker import consent
 from kakoi.broker.ledger import Ledger
-from kakoi.cli.i18n import t
+from kakoi.cli.i18n import language, t
 from kakoi.cli.party import KeyFile
 from kakoi.cli.ui import SystemClock, errors_as_exit_codes, open_party, out, plain, show_made, words
 from kakoi.contract.approve import Agreement, agree, in_force
@@ -25,6 +25,7 @@ from kakoi.net.bundle import fetch_bundle
 from kakoi.net.client import HubClient
 from kakoi.party.files import read_limited, write_private
 from kakoi.party.home import PartyHome
+from kakoi.say import locale
 from kakoi.sdk.draft import analysis_from_file, contract_from_file, policy_from_file, read_toml
 
 app = typer.Typer(no_args_is_help=True, help=t("help.contract"))
@@ -156,9 +157,10 @@ def withdraw(
     hub: HubUrl,
     reason: Annotated[str, typer.Option("--reason", help=t("help.reason"))],
     receipt_file: Annotated[Path | None, typer.Option("--receipt", help=t("help.receipt"))] = None,
+    only_this_version: Annotated[bool, typer.Option("--only-this-version", help=t("help.only-this-version"))] = False,
     key_file: KeyFile = None,
 ) -> None:
-    """Take an approval back: from now on this party's broker releases no key under the contract."""
+    """Take an approval back, and those of earlier versions: from now on this party's broker releases no key under them."""
     with errors_as_exit_codes(), HubClient(hub) as client:
         home = open_party(party, key_file)
         now, contract_id = SystemClock().now(), parse_id(identity)
@@ -168,13 +170,50 @@ def withdraw(
             record = Contract.decode(client.get_object(contract_id).payload)
             if home.id_in(record) not in {entry.party for entry in record.parties}:
                 raise Refused("contract.not-party", "expected a contract that names this party, got one that does not")
-            withdrawal = consent.withdrawal_of(home, record, contract_id, reason=reason, now=now)
-            consent.withdraw(home=home, ledger=ledger, hub=client, withdrawal=withdrawal)
-            out.print(t("contract.withdrawn", id=contract_id))
-            if receipt_file is not None:
-                made = consent.receipt(home=home, ledger=ledger, hub=client, contract=contract_id, now=now)
-                write_private(receipt_file, made.encode(), mode=0o644)
-                out.print(t("run.written", path=receipt_file))
+            before = consent.earlier_versions(client, ledger, record)
+            for known, version in [(contract_id, record), *([] if only_this_version else before)]:
+                withdrawal = consent.withdrawal_of(home, version, known, reason=reason, now=now)
+                consent.withdraw(home=home, ledger=ledger, hub=client, withdrawal=withdrawal)
+                out.print(t("contract.withdrawn", id=known, version=version.version))
+            if only_this_version:
+                for known, version in before:
+                    out.print(t("contract.still-in-force", id=known, version=version.version))
+            made = consent.receipt(home=home, ledger=ledger, hub=client, contract=contract_id, now=now)
+            _tell_receipt(made, receipt_file)
+
+
+@app.command("receipt", help=t("help.contract-receipt"))
+def receipt(
+    identity: Identity,
+    party: Party,
+    hub: HubUrl,
+    receipt_file: Annotated[Path | None, typer.Option("--out", help=t("help.receipt"))] = None,
+    key_file: KeyFile = None,
+) -> None:
+    """What a withdrawal did, by what is known now: when the last lease ends or ended, and which results exist."""
+    with errors_as_exit_codes(), HubClient(hub) as client:
+        home = open_party(party, key_file)
+        with closing(Ledger(home.path / "ledger.sqlite")) as ledger:
+            now = SystemClock().now()
+            made = consent.receipt(home=home, ledger=ledger, hub=client, contract=parse_id(identity), now=now)
+            _tell_receipt(made, receipt_file)
+
+
+def _tell_receipt(made: Envelope, file: Path | None) -> None:
+    record = consent.WithdrawalReceipt.decode(made.payload)
+    if record.last_lease_until is None:
+        out.print(t("receipt.never"))
+    else:
+        key = "receipt.ended" if record.last_lease_until <= record.issued_at else "receipt.running"
+        out.print(t(key, when=locale.time(record.last_lease_until, language())))
+    results = sum(len(run.results) for run in record.granted)
+    out.print(t("receipt.counts", asked=record.asked, granted=len(record.granted), results=results))
+    for run in record.granted:
+        for result in run.results:
+            out.print(t("receipt.result", run=run.run, result=result), soft_wrap=True)
+    if file is not None:
+        write_private(file, made.encode(), mode=0o644)
+        out.print(t("run.written", path=file))
 
 
 @app.command("verify", help=t("help.contract-verify"))

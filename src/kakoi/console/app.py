@@ -19,6 +19,7 @@ from kakoi.console import pages_door as door
 from kakoi.console import pages_other as other
 from kakoi.console import pages_people as people
 from kakoi.console import pages_runs as runs
+from kakoi.console import pages_settings as settings_pages
 from kakoi.console.assent import Assent
 from kakoi.console.library import Library
 from kakoi.console.people import People
@@ -76,7 +77,10 @@ ROUTES: Final = (
     _get("/data", other.data_page),
     _get("/data/{manifest}", other.dataset_page),
     _get("/decisions", other.decisions_page),
-    _get("/settings", other.settings_page),
+    _get("/settings", settings_pages.settings_page),
+    _post("/settings/mail", settings_pages.set_mailbox),
+    _post("/settings/webhook", settings_pages.set_webhook, "administrator"),
+    _post("/settings/test", settings_pages.test_notification, "administrator"),
     _get("/analyst", other.analyst_page),
     _post("/analyst/publish", other.publish),
     _get("/contracts", contracts.contracts_page),

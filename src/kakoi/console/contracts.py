@@ -1,4 +1,4 @@
-"""Where a contract stands, and what waits for whom."""
+"""Where a contract stands."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 from kakoi.console.assent import Progress
 from kakoi.console.library import Whole
 from kakoi.console.memory import Memory
-from kakoi.console.visit import Visit
+from kakoi.console.visit import Console
 from kakoi.contract.model import Approval, Withdrawal
 from kakoi.core.errors import Malformed, Refused
 
@@ -52,9 +52,8 @@ class Standing:
         )
 
 
-def standing(visit: Visit, whole: Whole, *, replaced_by: str = "") -> Standing:
+def standing(console: Console, whole: Whole, *, replaced_by: str = "") -> Standing:
     """Where one contract stands."""
-    console = visit.console
     memory = Memory(console.home)
     approved_here, gone = set(memory.approved()), set(memory.withdrawn())
     mine = console.home.id_in(whole.contract)
@@ -87,10 +86,10 @@ def _status(whole: Whole, approvals: dict[str, Approval], withdrawn: bool, repla
     return "in-force" if now >= whole.contract.not_before else "not-yet"
 
 
-def all_standings(visit: Visit) -> list[Standing]:
+def all_standings(console: Console) -> list[Standing]:
     """Every contract that names this party, newest first. One that was replaced by a version in force says so."""
-    wholes = visit.console.library.contracts()
-    plain = [standing(visit, whole) for whole in wholes]
+    wholes = console.library.contracts()
+    plain = [standing(console, whole) for whole in wholes]
     newer = {
         item.whole.contract.supersedes: item.whole.id
         for item in plain
@@ -104,23 +103,17 @@ def _replaced(item: Standing, by: str) -> Standing:
     return replace(item, replaced_by=by, status=item.status if ended else "replaced")
 
 
-def earlier_versions(visit: Visit, whole: Whole) -> list[Whole]:
+def earlier_versions(console: Console, whole: Whole) -> list[Whole]:
     """Versions before this one that the party approved and has not withdrawn, newest first."""
-    memory = Memory(visit.console.home)
+    memory = Memory(console.home)
     approved, gone = memory.approved(), memory.withdrawn()
     found, seen = [], {whole.id}
     while whole.contract.supersedes and whole.contract.supersedes not in seen:
         try:
-            whole = visit.console.library.whole(whole.contract.supersedes)
+            whole = console.library.whole(whole.contract.supersedes)
         except (Malformed, Refused):
             break
         seen.add(whole.id)
         if whole.id in approved and whole.id not in gone:
             found.append(whole)
     return found
-
-
-def waiting(visit: Visit, standings: list[Standing]) -> list[Standing]:
-    """Contracts that wait for the person who asks: open, and not yet signed by them."""
-    name = visit.who.member.name
-    return [item for item in standings if item.open and name not in item.progress.people]

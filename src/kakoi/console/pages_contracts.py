@@ -25,7 +25,7 @@ from kakoi.net import log as logs
 
 def contracts_page(visit: Visit) -> Response:
     """Every contract that names this party."""
-    return visit.page("contracts.html", standings=all_standings(visit))
+    return visit.page("contracts.html", standings=all_standings(visit.console))
 
 
 def contract_page(visit: Visit) -> Response:
@@ -42,9 +42,9 @@ def _standing(visit: Visit) -> Standing:
     newer = {
         item.contract.supersedes: item.id for item in visit.console.library.contracts() if item.contract.supersedes
     }
-    item = standing(visit, whole)
-    if whole.id in newer and standing(visit, visit.console.library.whole(newer[whole.id])).status == "in-force":
-        return standing(visit, whole, replaced_by=newer[whole.id])
+    item = standing(visit.console, whole)
+    if whole.id in newer and standing(visit.console, visit.console.library.whole(newer[whole.id])).status == "in-force":
+        return standing(visit.console, whole, replaced_by=newer[whole.id])
     return item
 
 
@@ -131,7 +131,7 @@ def approve(visit: Visit) -> Response:
 def withdraw_page(visit: Visit) -> Response:
     """Why, and what it will do."""
     item = _standing(visit)
-    return visit.page("withdraw.html", earlier=earlier_versions(visit, item.whole), **_review(visit, item))
+    return visit.page("withdraw.html", earlier=earlier_versions(visit.console, item.whole), **_review(visit, item))
 
 
 def prepare_withdrawal(visit: Visit) -> Response:
@@ -165,7 +165,7 @@ def withdraw(visit: Visit) -> Response:
     subject = parse_id(visit.path("subject"))
     answer = read_assertion(visit.field("answer", most=32768))
     whole = visit.console.library.whole(str(visit.console.assent.withdrawal(subject).contract))
-    earlier = [(item.id, item.contract) for item in earlier_versions(visit, whole)]
+    earlier = [(item.id, item.contract) for item in earlier_versions(visit.console, whole)]
     contract = visit.console.assent.withdraw(visit.who, subject, answer, earlier=earlier)
     return visit.go(f"/contracts/{contract}/receipt")
 

@@ -1,4 +1,4 @@
-"""Home, parties, data sets, the analyst's desk, decisions, settings."""
+"""Home, parties, data sets, the analyst's desk, decisions."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any, Literal
 from starlette.responses import Response
 
 from kakoi.console import runs
-from kakoi.console.contracts import all_standings, waiting
+from kakoi.console.contracts import all_standings
 from kakoi.console.drafting import published
 from kakoi.console.memory import Memory
 from kakoi.console.visit import Visit
+from kakoi.console.waits import recent_runs, waits_for
 from kakoi.contract.model import Analysis, DatasetManifest
 from kakoi.contract.sign import open_signed, seal
 from kakoi.core import encoding
@@ -27,25 +28,10 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 def home_page(visit: Visit) -> Response:
     """What waits for whoever asks, and what happened last."""
     console = visit.console
-    standings = all_standings(visit)
-    proposed = console.assent.proposed_card()
-    name = visit.who.member.name
-    card_waits = proposed is not None and name not in proposed[2].people and not proposed[2].complete
-    recent = [
-        runs.view(console.library, request.id)
-        for whole in console.library.contracts()[:5]
-        for request in console.library.runs(whole)[:5]
-    ]
-    recent.sort(key=lambda run: run.request.requested_at, reverse=True)
-    seen = {row[0] for row in console.store.rows("select run from seen")}
+    standings, recent = all_standings(console), recent_runs(console)
     return visit.page(
         "home.html",
-        waiting=waiting(visit, standings),
-        proposed=proposed if card_waits else None,
-        recoveries=[item for item in console.people.waiting_recoveries() if name not in (item.by, item.person.name)],
-        new_results=[
-            run for run in recent if run.state == "done" and run.id not in seen and console.results.may_open(run.whole)
-        ],
+        waits=waits_for(console, visit.who.member.name, standings, recent),
         recent=recent[:6],
         decisions=Memory(console.home).decisions(limit=5),
         in_force=[item for item in standings if item.status == "in-force"],
@@ -130,11 +116,6 @@ def decisions_page(visit: Visit) -> Response:
     )
 
 
-def settings_page(visit: Visit) -> Response:
-    """How this console is run."""
-    return visit.page("settings.html", settings=visit.console.settings, home=visit.console.home)
-
-
 # The analyst's desk ---------------------------------------------------------------------------------------------------
 
 
@@ -145,7 +126,7 @@ def analyst_page(visit: Visit) -> Response:
 
 def _desk(visit: Visit) -> dict[str, Any]:
     library, home = visit.console.library, visit.console.home
-    everything = all_standings(visit)
+    everything = all_standings(visit.console)
     standings = [
         item
         for item in everything

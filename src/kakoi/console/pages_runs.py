@@ -89,15 +89,15 @@ def run_events(visit: Visit) -> Response:
 
 
 def _events(visit: Visit, run: RunView) -> Iterator[str]:
-    library, seen = visit.console.library, len(run.steps)
+    library, seen = visit.console.library, run.said
     end = time.monotonic() + _STREAM_SECONDS
     visit.console.streams.append(run.id)
     try:
         yield "retry: 2000\n\n"
         while time.monotonic() < end:
             now = runs.view(library, run.id)
-            if len(now.steps) != seen:
-                seen = len(now.steps)
+            if now.said != seen:
+                seen = now.said
                 yield "event: changed\ndata: \n\n"
             if now.state in ("done", "denied", "failed", "abandoned"):
                 yield "event: ended\ndata: \n\n"

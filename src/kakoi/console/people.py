@@ -282,6 +282,8 @@ class People:
                 self._drop(device, now)
             self._store.run("update person set removed = ? where id = ?", now, member.id)
             self._store.run("update invitation set expires = ? where person = ?", now, member.id)
+            self._store.run("delete from mailbox where person = ?", member.id)
+            self._store.run("delete from outbox where person = ?", member.id)
             self._store.note(now, by.name, "removed", member.name)
 
     def remove_device(self, credential_id: bytes, *, by: Member) -> None:

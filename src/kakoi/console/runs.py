@@ -23,11 +23,31 @@ from kakoi.sdk.released import released
 from kakoi.sdk.run import open_result
 from kakoi.sdk.verify import VerifiedResult, Verifiers, verify_result
 from kakoi.wire.analyst_run import open_session
-from kakoi.wire.messages import Challenge, Denial, KeyGrant, RunFailure, RunRequest, SealedResult, Session
+from kakoi.wire.messages import (
+    Challenge,
+    Denial,
+    KeyGrant,
+    Lease,
+    RunFailure,
+    RunRequest,
+    SealedResult,
+    Session,
+    SessionRenewal,
+)
 from kakoi.wire.released import ReleasedStatistics, ReleasedTable
+from kakoi.wire.renewal import open_renewal
 from kakoi.wire.result import ResultFile
 
-KINDS: Final = (Challenge.KIND, Session.KIND, KeyGrant.KIND, Denial.KIND, RunFailure.KIND, SealedResult.KIND)
+KINDS: Final = (
+    Challenge.KIND,
+    Session.KIND,
+    KeyGrant.KIND,
+    SessionRenewal.KIND,
+    Lease.KIND,
+    Denial.KIND,
+    RunFailure.KIND,
+    SealedResult.KIND,
+)
 State = Literal["waiting", "running", "done", "denied", "failed", "abandoned"]
 _MOST_KEPT: Final = 32
 
@@ -37,10 +57,17 @@ class Step:
     """One message of a run that an entitled sender signed."""
 
     kind: str
-    """``challenge``, ``session``, ``key-grant``, ``denial``, ``run-failure`` or ``result``."""
+    """``challenge``, ``session``, ``key-grant``, ``session-renewal``, ``lease``, ``denial``, ``run-failure``, ``result``;
+    ``renewal`` for a whole round of renewing the leases."""
     who: str
     """The owner's name; empty for the enclave."""
     at: int | None
+    renewal: int = 0
+    """Which round of renewing it belongs to; 0: none."""
+    until: int | None = None
+    """Of a grant or lease: when it ends."""
+    parts: tuple[Step, ...] = ()
+    """Of a round: what was said in it."""
     checks: tuple[Check, ...] = ()
     code: str = ""
     message: str = ""
@@ -56,7 +83,14 @@ class RunView:
     request: RunRequest
     state: State
     steps: tuple[Step, ...]
+    said: int
+    """How many messages there are."""
     result: SealedResult | None
+
+    @property
+    def owners(self) -> int:
+        """How many owners give keys and leases."""
+        return len({entry.owner for entry in self.whole.contract.data})
 
     @property
     def title(self) -> str:
@@ -77,18 +111,46 @@ def view(library: Library, identity: str) -> RunView:
         raise Refused("contract.unknown-party", "expected a party of the contract, got somebody else")
     request = open_signed(RunRequest, envelope, whole.cards[claimed.party]).record
     reader = _Reader(whole, identity)
-    steps = tuple(reader.steps(library))
+    said = list(reader.steps(library))
+    steps = _in_rounds(said)
     run = RunView(
         id=identity,
         whole=whole,
         request=request,
         state=_state(library, identity, steps),
         steps=steps,
+        said=len(said),
         result=reader.result,
     )
     if run.state in ("done", "failed"):
         library.keep("run", identity, run)
     return run
+
+
+def _in_rounds(said: list[Step]) -> tuple[Step, ...]:
+    """Renewals as one step each, at the place of their first message: a long job has hundreds of them."""
+    rounds: dict[int, list[Step]] = {}
+    order: list[Step | int] = []
+    for step in said:
+        if step.renewal == 0:
+            order.append(step)
+        else:
+            if step.renewal not in rounds:
+                order.append(step.renewal)
+            rounds.setdefault(step.renewal, []).append(step)
+    return tuple(_round(item, rounds[item]) if isinstance(item, int) else item for item in order)
+
+
+def _round(number: int, parts: list[Step]) -> Step:
+    leases = [part for part in parts if part.kind == "lease"]
+    return Step(
+        kind="renewal",
+        who="",
+        at=parts[0].at,
+        renewal=number,
+        until=min((part.until for part in leases if part.until is not None), default=None),
+        parts=tuple(parts),
+    )
 
 
 def _state(library: Library, identity: str, steps: tuple[Step, ...]) -> State:
@@ -113,21 +175,28 @@ class _Reader:
         self.result: SealedResult | None = None
 
     def steps(self, library: Library) -> Iterator[Step]:
+        """What was said, in order of arrival. What owners sign never changes, so it is read once."""
         for item in library.items(*KINDS, run=self._run):
+            kept = library.kept("step", item.id)
+            if isinstance(kept, Step):
+                yield kept
+                continue
             try:
-                yield self._read(item.kind, library.envelope(item.id))
+                step = self._read(item.kind, library.envelope(item.id))
             except (Malformed, Refused, KeyError):
                 continue
+            if step.who:
+                library.keep("step", item.id, step)
+            yield step
 
     def _read(self, kind: str, envelope: Envelope) -> Step:
         short = kind.split("/")[1]
         if kind == Challenge.KIND:
             card = self._whole.cards[Challenge.decode(envelope.payload).owner]
-            return Step(kind=short, who=card.record.name, at=open_signed(Challenge, envelope, card).record.issued_at)
-        if kind == KeyGrant.KIND:
-            card = self._whole.cards[KeyGrant.decode(envelope.payload).owner]
-            grant = open_signed(KeyGrant, envelope, card).record
-            return Step(kind=short, who=card.record.name, at=grant.issued_at, checks=grant.verdict.checks)
+            asked = open_signed(Challenge, envelope, card).record
+            return Step(kind=short, who=card.record.name, at=asked.issued_at, renewal=asked.renewal)
+        if kind in (KeyGrant.KIND, Lease.KIND):
+            return self._yes(kind, short, envelope)
         if kind == Denial.KIND:
             card = self._whole.cards[Denial.decode(envelope.payload).owner]
             no = open_signed(Denial, envelope, card).record
@@ -142,11 +211,32 @@ class _Reader:
             )
         return self._of_enclave(kind, short, envelope)
 
+    def _yes(self, kind: str, short: str, envelope: Envelope) -> Step:
+        given: KeyGrant | Lease
+        if kind == Lease.KIND:
+            card = self._whole.cards[Lease.decode(envelope.payload).owner]
+            given = open_signed(Lease, envelope, card).record
+        else:
+            card = self._whole.cards[KeyGrant.decode(envelope.payload).owner]
+            given = open_signed(KeyGrant, envelope, card).record
+        return Step(
+            kind=short,
+            who=card.record.name,
+            at=given.issued_at,
+            renewal=given.renewal if isinstance(given, Lease) else 0,
+            until=given.lease_until,
+            checks=given.verdict.checks,
+        )
+
     def _of_enclave(self, kind: str, short: str, envelope: Envelope) -> Step:
         if kind == Session.KIND:
             session = open_session(envelope)
             self._sessions[session.id] = session
             return Step(kind=short, who="", at=None)
+        if kind == SessionRenewal.KIND:
+            claimed = SessionRenewal.decode(envelope.payload)
+            renewal = open_renewal(envelope, self._sessions[claimed.session]).record
+            return Step(kind=short, who="", at=None, renewal=renewal.renewal)
         if kind == RunFailure.KIND:
             failure = RunFailure.decode(envelope.payload)
             dsse.verify(envelope, self._sessions[failure.session].record.verifying_key)

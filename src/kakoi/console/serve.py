@@ -1,4 +1,4 @@
-"""Running a console: listen, say where, serve, stop."""
+"""Running a console: listen, say where, serve, notify, stop."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pathlib import Path
 import uvicorn
 
 from kakoi.console.app import app_of, console_of
+from kakoi.console.herald import Herald
 from kakoi.console.settings import Settings
 from kakoi.console.visit import Console
 from kakoi.core.clock import Clock
@@ -24,6 +25,7 @@ from kakoi.party.home import PartyHome
 from kakoi.sdk.verify import Verifiers
 
 logger = logging.getLogger(__name__)
+_LAST_NOTIFICATION_SECONDS = 10
 
 
 class Server(uvicorn.Server):
@@ -53,10 +55,15 @@ class Server(uvicorn.Server):
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until stopped (a signal in the main thread, or ``should_exit``)."""
+        stop = threading.Event()
+        herald = threading.Thread(target=Herald(self.console).run, args=(stop,), name="notifications", daemon=True)
+        herald.start()
         try:
             asyncio.run(self.serve(sockets=sockets or [self._listener]))
         finally:
+            stop.set()
             self._listener.close()
+            herald.join(_LAST_NOTIFICATION_SECONDS)
             self.console.store.close()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -1,4 +1,5 @@
-"""The console's memory: people, devices, invitations, sessions, what they signed so far. SQLite in WAL mode.
+"""The console's memory: people, devices, invitations, sessions, what they signed so far, what they were told.
+SQLite in WAL mode.
 
 *Trusted*: whoever can write this file can sign in as anybody here. Such a person still approves nothing: a party's card, which
 the others hold, says whose passkeys count.
@@ -34,6 +35,10 @@ create table if not exists pending (subject text primary key, kind text not null
 create table if not exists event (seq integer primary key, at integer not null, person text not null, what text not null,
     about text not null);
 create table if not exists seen (run text primary key, at integer not null);
+create table if not exists mailbox (person text primary key references person, address text not null, language text not null);
+create table if not exists told (person text not null, thing text not null, at integer not null, primary key (person, thing));
+create table if not exists outbox (id text primary key, person text not null, created integer not null,
+    attempts integer not null, due integer not null);
 """
 
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from kakoi.broker.consent import WithdrawalReceipt
+from kakoi.broker.ledger import Ledger
 from kakoi.cli.main import app
 from kakoi.cli.ui import SystemClock
 from kakoi.console.ceremony import NewKey
 from kakoi.console.people import People
 from kakoi.console.store import Store
+from kakoi.contract.model import Withdrawal
 from kakoi.contract.sign import open_signed
 from kakoi.core.dsse import Envelope
+from kakoi.core.ids import ObjectId
 from kakoi.hub.serve import running
 from kakoi.hub.settings import Settings
 from kakoi.net.client import HubClient
@@ -79,6 +83,53 @@ def test_a_console_beyond_loopback_needs_tls(own: Setting, hub: str) -> None:
     command = ["console", "serve", "--party", str(own.path), "--hub", hub, "--console-host", "0.0.0.0"]  # noqa: S104
     done = RUN.invoke(app, command)
     assert done.exit_code == 2
+
+
+def versions(own: Setting, hub: str) -> list[str]:
+    """Three versions of a contract, of which the first and the third were approved by this party."""
+    made: list[str] = []
+    ledger = Ledger(own.path / "ledger.sqlite")
+    with HubClient(hub) as client:
+        for number in (1, 2, 3):
+            before = ObjectId(made[-1]) if made else None
+            own.world.change_contract = lambda c, n=number, b=before: replace(c, version=n, supersedes=b)  # type: ignore[misc]
+            bundle = own.world.bundle()
+            for envelope in (*bundle.cards, *bundle.manifests, *bundle.analyses, bundle.contract):
+                client.put_object(envelope)
+            made.append(bundle.contract.payload_id)
+    for identity in (made[0], made[2]):
+        ledger.approve(identity, NOW)
+    ledger.close()
+    return made
+
+
+def withdrawn(own: Setting) -> set[str]:
+    ledger = Ledger(own.path / "ledger.sqlite")
+    try:
+        return set(ledger.withdrawn())
+    finally:
+        ledger.close()
+
+
+@pytest.mark.parametrize("only", [False, True])
+def test_withdrawing_takes_earlier_versions_along(own: Setting, hub: str, only: bool) -> None:
+    """They would still be valid; whoever wants them to stay says so, and is reminded."""
+    first, second, third = versions(own, hub)
+    keys = ["--party", str(own.path), "--hub", hub, "--key-file", str(own.path.parent / "key")]
+    more = ["--only-this-version"] if only else []
+    done = RUN.invoke(app, ["contract", "withdraw", third, *keys, "--reason", "Because.", *more])
+    assert done.exit_code == 0, done.output
+    assert withdrawn(own) == ({third} if only else {first, third})
+    said = done.output.replace("\n", "")
+    assert second not in said
+    assert f"({first})" in said
+    assert ("Version 1 stays in force" in said) == only
+    with HubClient(hub) as client:
+        told = [Withdrawal.decode(client.get_object(i.id).payload) for i in client.feed(kinds=(Withdrawal.KIND,)).items]
+    assert {str(item.contract) for item in told} == withdrawn(own)
+    again = RUN.invoke(app, ["contract", "receipt", first, *keys])
+    assert again.exit_code == (4 if only else 0)
+    assert only or "No key of this party was ever released" in again.output
 
 
 def test_withdrawing_by_command_gives_a_receipt(own: Setting, hub: str, tmp_path: Path) -> None:
