@@ -166,7 +166,7 @@ def blob() -> tuple[BlobId, bytes]:
 
 
 @pytest.mark.parametrize(
-    "point", ["kakoi.hub.blobs:_sync", "kakoi.hub.blobs:sync_directory", "kakoi.hub.blobs:Blobs.require_space"]
+    "point", ["kakoi.hub.blobs:_sync", "kakoi.hub.blobs:sync_directory", "kakoi.hub.blobs:LocalBlobs.require_space"]
 )
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_killed_at_each_step_of_an_upload(tmp_path: Path, blob: tuple[BlobId, bytes], point: str, when: str) -> None:

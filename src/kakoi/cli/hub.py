@@ -15,6 +15,12 @@ from kakoi.party.files import read_limited, write_private
 
 app = typer.Typer(no_args_is_help=True, help=t("help.hub-app"))
 Directory = Annotated[Path, typer.Option("--directory", help=t("help.hub-directory"))]
+Database = Annotated[
+    str,
+    typer.Option(
+        "--database", envvar="KAKOI_DATABASE", show_envvar=True, show_default=False, help=t("help.hub-database")
+    ),
+]
 
 
 @app.command("serve", help=t("help.hub-serve"))
@@ -23,6 +29,8 @@ def serve(
     host: Annotated[str, typer.Option("--host", help=t("help.hub-host"))] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", help=t("help.hub-port"))] = 0,
     token_file: Annotated[Path | None, typer.Option("--token-file", help=t("help.token-file"))] = None,
+    blobs: Annotated[str, typer.Option("--blobs", help=t("help.hub-blobs"))] = "",
+    database: Database = "",
 ) -> None:
     """Run a hub until interrupted."""
     # An owner's machine does not have the hub's dependencies, so they are asked for only here.
@@ -30,7 +38,15 @@ def serve(
     from kakoi.hub.settings import Settings
 
     with errors_as_exit_codes():
-        run_hub(Settings(directory=directory, host=host, port=port, operator_token_file=token_file))
+        settings = Settings(
+            directory=directory,
+            host=host,
+            port=port,
+            operator_token_file=token_file,
+            blobs=blobs,
+            database_url=database,
+        )
+        run_hub(settings)
 
 
 @app.command("log-key", help=t("help.hub-log-key"))
@@ -55,27 +71,32 @@ def log_key(directory: Path) -> LogKey:
 
 @app.command("check", help=t("help.hub-check"))
 def check(
-    directory: Directory, blobs: Annotated[bool, typer.Option("--blobs", help=t("help.hub-check-blobs"))] = False
+    directory: Directory,
+    blobs: Annotated[bool, typer.Option("--blobs", help=t("help.hub-check-blobs"))] = False,
+    database: Database = "",
 ) -> None:
     """Verify the database, the log and, if asked, every blob again."""
     from kakoi.hub.settings import Settings
     from kakoi.hub.upkeep import check as check_hub
 
     with errors_as_exit_codes():
-        found = check_hub(Settings(directory=directory), blobs=blobs)
+        found = check_hub(Settings(directory=directory, database_url=database), blobs=blobs)
         out.print(t("hub.checked", objects=found.objects, entries=found.size))
 
 
 @app.command("gc", help=t("help.hub-gc"))
 def collect(
-    directory: Directory, delete: Annotated[bool, typer.Option("--delete", help=t("help.hub-gc-delete"))] = False
+    directory: Directory,
+    delete: Annotated[bool, typer.Option("--delete", help=t("help.hub-gc-delete"))] = False,
+    database: Database = "",
 ) -> None:
     """Count, or delete, old blobs that no object names."""
     from kakoi.hub.settings import Settings
     from kakoi.hub.upkeep import collect as collect_blobs
 
     with errors_as_exit_codes():
-        found = collect_blobs(Settings(directory=directory), now=SystemClock().now(), delete=delete)
+        settings = Settings(directory=directory, database_url=database)
+        found = collect_blobs(settings, now=SystemClock().now(), delete=delete)
         key = "hub.deleted" if delete else "hub.orphans"
         out.print(t(key, kept=found.kept, count=found.deleted, size=found.deleted_bytes))
 
@@ -92,10 +113,10 @@ def backup(directory: Directory, target: Annotated[Path, typer.Argument(help=t("
 
 
 @app.command("migrate", help=t("help.hub-migrate"))
-def migrate(directory: Directory) -> None:
+def migrate(directory: Directory, database: Database = "") -> None:
     """Upgrade the tables of a hub that does not run."""
     from kakoi.hub.migrate import migrate as migrate_hub
     from kakoi.hub.settings import Settings
 
     with errors_as_exit_codes():
-        out.print(t("hub.migrated", version=migrate_hub(Settings(directory=directory))))
+        out.print(t("hub.migrated", version=migrate_hub(Settings(directory=directory, database_url=database))))

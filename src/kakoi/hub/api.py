@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Final, TypeVar
 
 from fastapi import FastAPI, Request
@@ -29,14 +30,21 @@ _OCTETS: Final = "application/octet-stream"
 
 
 class _Download(StreamingResponse):
-    """A streamed answer that holds one place of a budget while it lasts."""
+    """A streamed answer that holds one place of a budget while it lasts, and begins when the storage has answered."""
 
-    def __init__(self, budget: Budget, blocks: AsyncIterator[bytes], status: int, headers: dict[str, str]) -> None:
-        super().__init__(blocks, status, headers, _OCTETS)
-        self._budget = budget
+    def __init__(
+        self,
+        budget: Budget,
+        blocks: Callable[[], Awaitable[AsyncIterator[bytes]]],
+        status: int,
+        headers: dict[str, str],
+    ) -> None:
+        super().__init__((), status, headers, _OCTETS)
+        self._budget, self._blocks = budget, blocks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._budget.take():
+            self.body_iterator = await self._blocks()
             await super().__call__(scope, receive, send)
 
 
@@ -131,7 +139,7 @@ class Api:
         headers = {"Content-Length": str(end - start), "Accept-Ranges": "bytes", "Cache-Control": "no-store"}
         if "range" in request.headers:
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
-        blocks = self._hub.blobs.read(blob, start, end)
+        blocks = partial(self._hub.blobs.open, blob, start, end)
         status = 206 if "range" in request.headers else 200
         return _Download(self._hub.downloads, blocks, status, headers)
 

@@ -17,13 +17,13 @@ from kakoi.core.crypto import same
 from kakoi.core.encoding import sha256
 from kakoi.core.errors import KakoiError, Misuse
 from kakoi.hub import schema
-from kakoi.hub.blobs import Blobs
 from kakoi.hub.database import Database
 from kakoi.hub.files import TEMPORARY, disk_errors, exclusively, read_secret, sweep, write_whole
 from kakoi.hub.http import Budget
 from kakoi.hub.log import Log
 from kakoi.hub.notify import Notifier
 from kakoi.hub.objects import Objects
+from kakoi.hub.remote import open_blobs
 from kakoi.hub.runs import Runs
 from kakoi.hub.settings import Settings
 
@@ -54,7 +54,7 @@ class Hub:
         self.database = Database(database_url(settings), queue_length=limits.queue, now=now)
         stack.callback(self.database.close)
         self.log = Log(settings.directory, self.database, settings.log_origin)
-        self.blobs = Blobs(settings.directory / "blobs", keep_free=limits.free_bytes)
+        self.blobs = open_blobs(settings)
         self.objects = Objects(self.database)
         self.runs = Runs(self.database, limits.claim_seconds)
         self.notifier = Notifier(limits.waiters)

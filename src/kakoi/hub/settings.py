@@ -61,6 +61,9 @@ class Settings:
     """File with the token that enclaves need to take runs; ``<directory>/operator.token`` by default, made if missing."""
     database_url: str = field(default="", repr=False)
     """SQLAlchemy URL; empty: SQLite in the directory."""
+    blobs: str = ""
+    """Where blobs are kept: ``s3://bucket/prefix``, ``az://container/prefix``, ``gs://bucket/prefix``; empty: in the directory, or
+    where its file ``blobs.url`` says. Credentials come from the environment."""
     log_origin: str = ""
     """C2SP origin of the log, used when its key is made; empty: derived from the key."""
     tls_certificate: Path | None = None

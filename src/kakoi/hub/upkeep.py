@@ -5,7 +5,6 @@ All of it works on a hub that runs.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -14,21 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import obstore
-from obstore.store import LocalStore
 from sqlalchemy import Connection, create_engine, select
 
 from kakoi.core.errors import Fatal, Misuse
 from kakoi.hub import schema
 from kakoi.hub.audit import Audit, audit
+from kakoi.hub.blobs import storage_errors
 from kakoi.hub.database import translated
 from kakoi.hub.files import TEMPORARY, disk_errors, sync_directory, write_whole
 from kakoi.hub.hub import DATABASE_FILE, TOKEN_FILE, database_url
 from kakoi.hub.log import CHECKPOINT_FILE, KEY_FILE
+from kakoi.hub.remote import URL_FILE, open_blobs
 from kakoi.hub.settings import Settings
 
 DAY: Final = 86400
-_BLOCK: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,14 +58,13 @@ def check(settings: Settings, *, blobs: bool) -> Audit:
     """Re-verify the database (``audit``) and, if ``blobs``, the digest of every blob. Raises Fatal."""
     with _connected(settings) as connection:
         found = audit(connection)
-    for path in _blobs(settings.directory) if blobs else ():
-        digest = hashlib.sha256()
-        with disk_errors(path.parent), path.open("rb") as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
-        if digest.hexdigest() != path.name:
+    store = open_blobs(settings) if blobs else None
+    with storage_errors():
+        stored = list(store.stored()) if store is not None else []
+    for item in stored:
+        if store is not None and item.blob and store.digest(item.blob) != item.blob:
             raise Fatal(
-                "hub.blob-damaged", "expected every blob to have the digest in its name, got another", hint=path.name
+                "hub.blob-damaged", "expected every blob to have the digest in its name, got another", hint=item.blob
             )
     return found
 
@@ -80,17 +77,16 @@ def collect(settings: Settings, *, now: int, older_than: int = 7 * DAY, delete: 
     with _connected(settings) as connection:
         named = set(connection.execute(select(schema.refs.c.value).where(schema.refs.c.member == "blob")).scalars())
     kept = deleted = size = 0
-    store = LocalStore(settings.directory / "blobs")
-    for page in obstore.list(store):
-        for item in page:
-            name = item["path"].rpartition("/")[2]
-            young = item["last_modified"].timestamp() > now - older_than
-            if name in named or young or name.startswith(TEMPORARY):
-                kept += 1
-                continue
-            deleted, size = deleted + 1, size + item["size"]
-            if delete:
-                obstore.delete(store, item["path"])
+    store = open_blobs(settings)
+    with storage_errors():
+        found = list(store.stored())
+    for item in found:
+        if item.used > now - older_than or (item.blob and item.blob in named):
+            kept += 1
+            continue
+        deleted, size = deleted + 1, size + item.size
+        if delete:
+            store.delete(item)
     return Collected(kept=kept, deleted=deleted, deleted_bytes=size)
 
 
@@ -98,7 +94,8 @@ def backup(settings: Settings, target: Path) -> None:
     """Copy a hub, which may be running, to a new directory ``target``. Raises Misuse if that exists.
 
     The order makes the copy consistent: first the checkpoint, then the database (which therefore holds at least what was
-    signed), then the blobs (at least those that the database's objects name).
+    signed), then the blobs (at least those that the database's objects name). Blobs in a cloud's store are not copied: its
+    versioning keeps them, and the copy knows where they are.
     """
     source = settings.directory
     if settings.database_url:
@@ -109,11 +106,10 @@ def backup(settings: Settings, target: Path) -> None:
         raise Misuse("hub.no-database", "expected the directory of a hub, got one without its database")
     with disk_errors(target.parent):
         target.mkdir(mode=0o700)
-        for name in (CHECKPOINT_FILE, KEY_FILE, TOKEN_FILE):
+        for name in (CHECKPOINT_FILE, KEY_FILE, TOKEN_FILE, URL_FILE):
             if (source / name).exists():
-                write_whole(
-                    target / name, (source / name).read_bytes(), mode=0o644 if name == CHECKPOINT_FILE else 0o600
-                )
+                open_to_all = name in (CHECKPOINT_FILE, URL_FILE)
+                write_whole(target / name, (source / name).read_bytes(), mode=0o644 if open_to_all else 0o600)
         with (
             closing(sqlite3.connect(source / DATABASE_FILE)) as database,
             closing(sqlite3.connect(target / DATABASE_FILE)) as copy,
