@@ -209,6 +209,7 @@ def enclave_serve(
     claim_seconds: Annotated[
         int, typer.Option("--claim-seconds", min=2, max=3600, help=t("help.claim-seconds"))
     ] = CLAIM_SECONDS,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, max=64, help=t("help.enclave-jobs"))] = 1,
 ) -> None:
     """Become the enclave: replace this process by the image's program, with nothing of this one left."""
     with errors_as_exit_codes():
@@ -218,7 +219,7 @@ def enclave_serve(
         if directory is not None:
             options += ["--platform-directory", str(directory.resolve())]
         options += ["--token-file", str(token_file.resolve()), "--name", name]
-        options += ["--claim-seconds", str(claim_seconds)]
+        options += ["--claim-seconds", str(claim_seconds), "--jobs", str(jobs)]
         command = [sys.executable, "-I", "-B", "-c", _RUN, str(image.resolve()), *options]
         os.execve(sys.executable, command, _environment())  # noqa: S606 - our own interpreter, no shell
 

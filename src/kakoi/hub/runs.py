@@ -11,7 +11,7 @@ from hmac import compare_digest
 from secrets import token_hex
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, select, update
 
 from kakoi.core.encoding import sha256
 from kakoi.core.errors import Refused
@@ -33,7 +33,7 @@ class Runs:
         self._database, self._longest = database, longest_lease
 
     async def claim(self, request: ClaimRequest) -> Claim | None:
-        """The run that has waited longest, for this enclave; None if there is none."""
+        """The run whose turn it is, for this enclave; None if there is none."""
         return await self._database.write(lambda transaction: self._claim(transaction, request))
 
     async def update(self, run: ObjectId, change: ClaimUpdate) -> RunState:
@@ -73,10 +73,12 @@ class Runs:
 
     def _claim(self, transaction: Transaction, request: ClaimRequest) -> Claim | None:
         self._expire(transaction)
-        query = select(schema.runs).where(_runs.state == "queued").order_by(_runs.seq).limit(1)
-        row = transaction.connection.execute(query).first()
-        if row is None:
+        place = transaction.connection.execute(_next_place()).scalar()
+        if place is None:
             return None
+        row = transaction.connection.execute(
+            select(schema.runs).where(_runs.state == "queued", _runs.seq == place)
+        ).one()
         token, seconds = token_hex(32), min(request.seconds, self._longest)
         _change(
             transaction,
@@ -106,6 +108,33 @@ class Runs:
             return RunState(state="claimed", attempt=row.attempt)
         _change(transaction, row, state=ending)
         return RunState(state="done" if ending == "done" else "failed", attempt=row.attempt)
+
+
+def _next_place() -> Select[tuple[int]]:
+    """The place of the run whose turn it is: fair shares for contracts, and within a contract the oldest.
+
+    First comes the contract with the fewest jobs at work, then the one whose runs were touched longest ago, then the oldest
+    request: who asks for a hundred runs delays others by one job of the machine's, not by a hundred (ADR 0161).
+    """
+    waiting = (
+        select(_runs.contract, func.min(_runs.seq).label("seq"))
+        .where(_runs.state == "queued")
+        .group_by(_runs.contract)
+        .subquery()
+    )
+    at_work, served = schema.runs.alias(), schema.runs.alias()
+    jobs = (
+        select(func.count())
+        .select_from(at_work)
+        .where(at_work.c.contract == waiting.c.contract, at_work.c.state == "claimed")
+        .scalar_subquery()
+    )
+    last = (
+        select(func.coalesce(func.max(served.c.change), 0))
+        .where(served.c.contract == waiting.c.contract, served.c.attempt > 0)
+        .scalar_subquery()
+    )
+    return select(waiting.c.seq).order_by(jobs, last, waiting.c.seq).limit(1)
 
 
 def _change(transaction: Transaction, row: Row[Any], *, state: str, **values: object) -> None:

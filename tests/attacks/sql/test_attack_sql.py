@@ -148,7 +148,7 @@ def test_a_query_that_explodes_is_stopped(select: str) -> None:
     with part_fds(made, contents) as parts, pytest.raises(Refused) as caught:
         run_job(made, parts, _limits(2, 128), layers.missing())
     assert caught.value.code in ("sql.failed", "sandbox.timeout", "engine.failed")
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 60
 
 
 @pytest.mark.parametrize("call", ["repeat('x', 1000000000)", "range(0, 400000000)"])
@@ -166,7 +166,7 @@ def test_what_passes_duckdb_s_own_limits_is_held_by_the_process(call: str) -> No
     with part_fds(made, [parquet(pa.table({"a": [1]}))]) as parts, pytest.raises(Refused) as caught:
         run_job(made, parts, _limits(5, 128), layers.missing())
     assert caught.value.code in ("python.failed", "engine.failed", "sandbox.timeout")
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - begun < 60
 
 
 def test_a_parquet_bomb_is_held() -> None:

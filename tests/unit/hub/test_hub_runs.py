@@ -74,13 +74,13 @@ def test_tokens(hub: HubClient, token: str, run: ObjectId) -> None:
 def test_a_claim_that_is_not_renewed_goes_to_another_enclave(
     hub: HubClient, token: str, run: ObjectId, clock: Clock
 ) -> None:
-    first = claim(hub, token, seconds=10)
-    clock.offset += 9
+    first = claim(hub, token, seconds=300)
+    clock.offset += 200
     hub.renew(first)
-    clock.offset += 9
+    clock.offset += 200
     assert hub.run(run).state == "claimed"
-    clock.offset += 2
-    second = claim(hub, token, seconds=10)
+    clock.offset += 101
+    second = claim(hub, token, seconds=300)
     assert (second.run, second.attempt) == (run, 2)
     assert second.token != first.token
     for call in (hub.renew, hub.finish, hub.fail):
@@ -89,9 +89,9 @@ def test_a_claim_that_is_not_renewed_goes_to_another_enclave(
 
 
 def test_the_hub_itself_takes_back_a_claim_and_says_so(hub: HubClient, token: str, run: ObjectId, clock: Clock) -> None:
-    claim(hub, token, seconds=10)
+    claim(hub, token, seconds=300)
     after = hub.runs().next
-    clock.offset += 11
+    clock.offset += 301
     page = hub.runs(after=after, wait=10)
     assert [(item.run, item.state, item.attempt) for item in page.items] == [(run, "queued", 1)]
 
@@ -99,10 +99,10 @@ def test_the_hub_itself_takes_back_a_claim_and_says_so(hub: HubClient, token: st
 def test_after_five_attempts_a_run_is_abandoned(hub: HubClient, token: str, run: ObjectId, clock: Clock) -> None:
     attempts = []
     for _ in range(5):
-        attempts.append(claim(hub, token, seconds=10).attempt)
-        clock.offset += 11
+        attempts.append(claim(hub, token, seconds=300).attempt)
+        clock.offset += 301
     assert attempts == [1, 2, 3, 4, 5]
-    assert hub.claim(enclave="e", operator_token=token, seconds=10) is None
+    assert hub.claim(enclave="e", operator_token=token, seconds=300) is None
     assert (hub.run(run).state, hub.run(run).attempt) == ("abandoned", 5)
 
 
@@ -110,7 +110,7 @@ def test_after_five_attempts_a_run_is_abandoned(hub: HubClient, token: str, run:
 def test_a_clock_that_jumps_an_hour_delays_a_run_and_does_not_lose_it(
     hub: HubClient, token: str, run: ObjectId, clock: Clock, jump: int
 ) -> None:
-    first = claim(hub, token, seconds=10)
+    first = claim(hub, token, seconds=300)
     clock.offset += jump
     if jump > 0:
         assert code(lambda: hub.renew(first)) == "run.claim-lost"
@@ -128,7 +128,8 @@ def test_the_oldest_request_comes_first_and_each_goes_to_one_enclave(
 ) -> None:
     put_all(hub, world.setup)
     runs = [hub.put_object(world.request(number)).id for number in range(12)]
-    got: list[str] = []
+    got: list[str] = [claim(hub, token).run]
+    assert got == runs[:1]
 
     def enclave(name: str) -> None:
         with HubClient(server.url) as client:
@@ -141,7 +142,6 @@ def test_the_oldest_request_comes_first_and_each_goes_to_one_enclave(
     for thread in threads:
         thread.join(timeout=30)
     assert sorted(got) == sorted(runs)
-    assert got[0] == runs[0]
 
 
 def test_an_enclave_that_waits_gets_the_run_when_it_comes(
@@ -163,9 +163,9 @@ def test_an_enclave_that_waits_gets_the_run_when_it_comes(
     time.sleep(0.3)
     runs = {hub.put_object(world.request(number)).id for number in (1, 2)}
     for thread in threads:
-        thread.join(timeout=10)
+        thread.join(timeout=60)
     assert {mine.run for mine, _ in got if mine is not None} == runs
-    assert all(took < 10 for _, took in got)
+    assert all(took < 19 for _, took in got)
 
 
 def test_an_enclave_that_hung_up_gets_no_run(

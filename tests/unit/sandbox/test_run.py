@@ -124,7 +124,7 @@ def test_time_is_up(pool: Pool) -> None:
     begun = time.monotonic()
     with part_fds(made, DATA) as parts, pytest.raises(Refused, match=r"sandbox\.timeout"):
         run_job(made, parts, replace(LIMITS, wall_seconds=1), layers.missing(), pool=pool)
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 50
 
 
 def test_a_lease_that_ends_stops_the_job(pool: Pool) -> None:

@@ -64,13 +64,15 @@ class Stage:
         command += ["--accept-software-platform", "--key-file", str(party / "key")]
         self.start(name, command, {devmode.VARIABLE: devmode.CONSENT})
 
-    def start_enclave(self, name: str, image: Path, platform: Path, *, claim_seconds: int = CLAIM_SECONDS) -> None:
-        """Start an enclave from an image and wait until it takes runs."""
+    def start_enclave(
+        self, name: str, image: Path, platform: Path, *, claim_seconds: int = CLAIM_SECONDS, jobs: int = 1
+    ) -> None:
+        """Start an enclave from an image and wait until all its keepers take runs."""
         command = ["enclave", "serve", "--image", str(image), "--platform-directory", str(platform)]
         command += ["--hub", self.hub_url, "--token-file", str(self.token_file), "--name", name]
-        command += ["--claim-seconds", str(claim_seconds)]
+        command += ["--claim-seconds", str(claim_seconds), "--jobs", str(jobs)]
         self.start(name, command)
-        self._wait(name, lambda: "ready" in self.log(name)[self._begun[name] :])
+        self._wait(name, lambda: self.log(name)[self._begun[name] :].count("ready") >= jobs)
 
     def start(self, name: str, command: list[str], extra: Mapping[str, str] | None = None) -> None:
         """Start ``kakoi COMMAND`` with its output in a log file of its own."""

@@ -1,4 +1,4 @@
-"""The enclave's program: claims runs from the hub and carries them out, one after another, until it is stopped.
+"""The enclave's program: claims runs from the hub and carries them out, one after another in each keeper, until it is stopped.
 
 Started from an image (``kakoi enclave build``), which is what is measured; every module it loads comes from there.
 """
@@ -16,6 +16,7 @@ from typing import Final, NoReturn
 import kakoi
 from kakoi.core.errors import KakoiError, Misuse, Unavailable
 from kakoi.enclave import image
+from kakoi.enclave.keeper import keepers
 from kakoi.enclave.keeper.compute import SandboxedEngine
 from kakoi.enclave.keeper.drive import CLAIM_SECONDS, Drive, Enclave
 from kakoi.enclave.keeper.hardening import harden
@@ -35,8 +36,17 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--token-file", type=Path, required=True)
     parser.add_argument("--name", default="enclave")
     parser.add_argument("--claim-seconds", type=int, default=CLAIM_SECONDS)
+    parser.add_argument("--jobs", type=int, default=1)
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, _end)
+    if options.jobs > 1:
+        return keepers.several(options.jobs, lambda place: _one(options, f"{options.name}-{place + 1}"))
+    return _one(options, options.name)
+
+
+def _one(options: argparse.Namespace, name: str) -> int:
+    """One keeper, until it ends; returns the exit code."""
+    options.name = name
     try:
         _serve(options)
     except KakoiError as error:
