@@ -120,7 +120,7 @@ def test_contracts_have_fair_shares_of_the_enclaves(tmp_path: Path) -> None:
         token = (tmp_path / "hub" / "operator.token").read_text().strip()
         names = {}
         worlds = {"greedy": World(), "other": World(analyst=Party("Other")), "third": World(analyst=Party("Third"))}
-        for name, world in worlds.items():
+        for world in worlds.values():
             put_all(hub, world.setup)
         for name, runs in (("greedy", 12), ("other", 2), ("third", 2)):
             for number in range(runs):
