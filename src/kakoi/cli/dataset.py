@@ -1,20 +1,21 @@
-"""``kakoi dataset``: seal, inspect, upload."""
+"""``kakoi dataset``: describe, validate, seal, inspect, upload."""
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import TaskID
 from rich.table import Table
 
 from kakoi.cli.contract import HubUrl, Party
 from kakoi.cli.i18n import t
+from kakoi.cli.ingest import Accept, SchemaFile, describe, reading, show_report, validate
 from kakoi.cli.party import KeyFile
-from kakoi.cli.ui import SystemClock, byte_progress, err, errors_as_exit_codes, open_party, out, plain, show_made
+from kakoi.cli.ui import SystemClock, err, errors_as_exit_codes, open_party, out, plain, show_made
 from kakoi.contract.model import DatasetManifest
 from kakoi.contract.sign import Signed
 from kakoi.core.dsse import Envelope
@@ -23,32 +24,56 @@ from kakoi.core.ids import BlobId, PartyId
 from kakoi.net.client import HubClient
 from kakoi.party.files import disk_error, make_directory, read_limited, whole_or_absent
 from kakoi.party.home import PartyHome
+from kakoi.sdk.ingest.overview import ColumnLine, overview
+
+if TYPE_CHECKING:
+    from kakoi.sdk.ingest.report import Report
 
 app = typer.Typer(no_args_is_help=True, help=t("help.dataset"))
+app.command("describe", help=t("help.dataset-describe"))(describe)
+app.command("validate", help=t("help.dataset-validate"))(validate)
 
 
 @app.command("seal", help=t("help.dataset-seal"))
 def seal(
     file: Annotated[Path, typer.Argument(help=t("help.dataset-file"))],
-    schema: Annotated[Path, typer.Option("--schema", help=t("help.schema"))],
+    schema: SchemaFile,
     party: Party,
     publish_rows: Annotated[bool, typer.Option("--publish-rows", help=t("help.publish-rows"))] = False,
     replaces: Annotated[str, typer.Option("--replaces", help=t("help.replaces"))] = "",
+    accept: Accept = None,
     key_file: KeyFile = None,
 ) -> None:
     """Convert by the schema, validate, encrypt; nothing leaves this machine."""
     with errors_as_exit_codes():
         home = open_party(party, key_file)
-        envelope = seal_file(home, file, schema, publish_rows=publish_rows, replaces=replaces)
+        envelope = seal_file(
+            home,
+            file,
+            schema,
+            publish_rows=publish_rows,
+            replaces=replaces,
+            accept=accept or (),
+            reported=lambda report: show_report(report, err),
+        )
         show_made(envelope.payload_id, t("dataset.sealed"))
 
 
 def seal_file(
-    home: PartyHome, file: Path, schema: Path, *, publish_rows: bool = False, replaces: str = "", quiet: bool = False
+    home: PartyHome,
+    file: Path,
+    schema: Path,
+    *,
+    publish_rows: bool = False,
+    replaces: str = "",
+    accept: Sequence[str] = (),
+    reported: Callable[[Report], None] = lambda report: None,
+    quiet: bool = False,
 ) -> Envelope:
     """Seal one file into the party's directory; ``replaces`` is the manifest of the version before.
 
-    If anything fails, nothing of it stays there.
+    ``reported`` gets the validation report before anything is sealed; ``accept`` names checks that may fail. If anything
+    fails, nothing of it stays there.
     """
     # Imported here, because the libraries that read hospitals' files take long to load and few commands need them.
     from kakoi.sdk.ingest.schema import load_schema
@@ -56,8 +81,14 @@ def seal_file(
 
     dataset, version = _identity(home, replaces)
     data_key = secrets.token_bytes(32)
-    declared, total = load_schema(schema), _size(file)
-    bar = nullcontext() if quiet else byte_progress(t("dataset.sealing", name=file.name), total)
+    declared = load_schema(schema)
+    reports: list[Report] = []
+
+    def seen(report: Report) -> None:
+        reports.append(report)
+        reported(report)
+
+    bar = nullcontext(no_progress) if quiet else reading(file, t("dataset.sealing", name=file.name))
     with whole_or_absent(home.dataset_directory(dataset, version)) as directory:
         make_directory(directory)
         with bar as progress:
@@ -71,9 +102,11 @@ def seal_file(
                 version=version,
                 created=SystemClock().now(),
                 publish_rows=publish_rows,
-                progress=(lambda done, _: progress.update(TaskID(0), completed=done)) if progress else no_progress,
+                accept=accept,
+                reported=seen,
+                progress=progress,
             )
-        return home.store_dataset(manifest, data_key)
+        return home.store_dataset(manifest, data_key, report=reports[0].encode())
 
 
 def _identity(home: PartyHome, replaces: str) -> tuple[str, int]:
@@ -87,32 +120,29 @@ def _identity(home: PartyHome, replaces: str) -> tuple[str, int]:
     return dataset, 1 + max(item.record.version for item in known.values() if item.record.dataset == dataset)
 
 
-def _size(file: Path) -> int:
-    try:
-        return file.stat().st_size
-    except OSError as error:
-        raise disk_error(error, file) from None
-
-
 @app.command("inspect", help=t("help.dataset-inspect"))
 def inspect(file: Annotated[Path, typer.Argument(help=t("help.manifest-file"))]) -> None:
     """Show what a manifest declares. Needs no keys and verifies no signature: the file is shown as it claims to be."""
     with errors_as_exit_codes():
         path = file / "manifest.dsse" if file.is_dir() else file
         envelope = Envelope.decode(read_limited(path, limit=Envelope.MAX_BYTES))
-        manifest = DatasetManifest.decode(envelope.payload)
-        out.print(f"[bold]{plain(manifest.title)}[/]  {manifest.table} v{manifest.version}\n{envelope.payload_id}")
+        seen = overview(DatasetManifest.decode(envelope.payload))
+        out.print(f"[bold]{plain(seen.title)}[/]")
+        facts = Table.grid(padding=(0, 2))
+        for fact in seen.facts:
+            text = t(f"overview.{fact.words}", text=fact.text) if fact.words else plain(fact.text)
+            facts.add_row(t(f"overview.{fact.label}"), text)
+        out.print(facts)
         table = Table()
-        for heading in ("dataset.column", "dataset.type", "dataset.unit", "dataset.codes", "dataset.missing"):
-            table.add_column(t(heading))
-        for column in manifest.columns:
-            codes = ", ".join(f"{code.value}={code.label}" for code in column.codes)
-            missing = ", ".join(repr(text) for text in column.missing)
-            table.add_row(column.name, column.type, plain(column.unit), plain(codes), plain(missing))
+        for heading in ("column", "type", "unit", "codes", "missing", "identifier", "description"):
+            table.add_column(t(f"dataset.{heading}"), overflow="fold")
+        for line in seen.columns:
+            table.add_row(*map(plain, (line.name, line.type, line.unit, line.values, line.missing)), *_rest(line))
         out.print(table)
-        rows = t("dataset.rows-secret") if manifest.rows is None else str(manifest.rows)
-        size = sum(item.size for item in manifest.files)
-        out.print(t("dataset.summary", rows=rows, files=len(manifest.files), size=size))
+
+
+def _rest(line: ColumnLine) -> tuple[str, str]:
+    return t(f"dataset.is-{line.identifier}") if line.identifier else "", plain(line.description)
 
 
 @app.command("upload", help=t("help.dataset-upload"))

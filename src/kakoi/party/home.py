@@ -3,7 +3,7 @@
 card.dsse            its own card, public
 cards/ID.dsse        cards it had before, under which contracts may still run
 secrets.json         its keys, encrypted (``keystore``)
-datasets/ID.V/       manifest.dsse (manifest-CARD.dsse under a later card), key.wrapped, *.sealed
+datasets/ID.V/       manifest.dsse (manifest-CARD.dsse under a later card), key.wrapped, report.wrapped, *.sealed
 log.checkpoint       the last checkpoint of the transparency log it has seen
 """
 
@@ -137,15 +137,26 @@ class PartyHome:
         """Where one version of a data set lives."""
         return self.path / "datasets" / f"{dataset}.{version}"
 
-    def store_dataset(self, manifest: DatasetManifest, data_key: bytes) -> Envelope:
-        """Sign a manifest and keep it beside its wrapped key."""
+    def store_dataset(self, manifest: DatasetManifest, data_key: bytes, *, report: bytes = b"") -> Envelope:
+        """Sign a manifest and keep it beside its wrapped key, and the validation report, which is for this party alone."""
         directory = self.dataset_directory(manifest.dataset, manifest.version)
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         envelope = seal(manifest, self.keys.signer())
         wrapped = self.keys.wrap(data_key, context=_key_context(manifest.dataset, manifest.version))
         write_private(directory / "key.wrapped", wrapped)
+        if report:
+            context = _report_context(manifest.dataset, manifest.version)
+            write_private(directory / "report.wrapped", self.keys.wrap(report, context=context))
         write_private(directory / "manifest.dsse", envelope.encode(), mode=0o644)
         return envelope
+
+    def report(self, manifest: DatasetManifest) -> bytes | None:
+        """The validation report of one's own data set, as it was kept when it was sealed; None if there is none."""
+        path = self.dataset_directory(manifest.dataset, manifest.version) / "report.wrapped"
+        if not path.exists():
+            return None
+        context = _report_context(manifest.dataset, manifest.version)
+        return self.keys.unwrap(read_limited(path, limit=2 * _ENVELOPE_LIMIT), context=context)
 
     def datasets(self) -> dict[str, Signed[DatasetManifest]]:
         """This party's sealed data sets by manifest id."""
@@ -165,6 +176,10 @@ class PartyHome:
 
 def _key_context(dataset: str, version: int) -> bytes:
     return f"{dataset}.{version}".encode()
+
+
+def _report_context(dataset: str, version: int) -> bytes:
+    return f"report/{dataset}.{version}".encode()
 
 
 def _earlier_cards(path: Path, card: Signed[PartyCard]) -> dict[str, Signed[PartyCard]]:

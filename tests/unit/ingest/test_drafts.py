@@ -190,7 +190,7 @@ def test_typed_files_keep_their_types(tmp_path: Path) -> None:
         sheet.append(row)
     book.save(tmp_path / "f.xlsx")
     draft = describe(tmp_path / "f.xlsx")
-    assert types(draft) == {"n": "integer", "d": "datetime", "mixed": "string"}
+    assert types(draft) == {"n": "integer", "d": "date", "mixed": "string"}
     assert "numbers or dates in the workbook" in " ".join(draft.notes["mixed"])
 
 

@@ -175,8 +175,9 @@ def test_one_bad_cell_in_the_last_row_seals_nothing_and_counts_everything(tmp_pa
         ("ok", "cdmDatatype"): expected,
         ("sex", "isForeignKey"): expected,
     }
-    assert "day: 2 of 110002 cells are not of type date, first in row 60002" in caught.value.message
+    assert "day: 2 of 110002 cells are not of the declared type, first in row 60002" in caught.value.message
     assert caught.value.message.endswith("and 1 more")
+    assert caught.value.hint.endswith("--accept cdmDatatype:day")
     assert "maybe" not in str(caught.value)
     again = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - our own bytes
     assert (again.report, again.code, str(again)) == (caught.value.report, caught.value.code, str(caught.value))
@@ -351,20 +352,20 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
 def test_overview_needs_no_key(tmp_path: Path) -> None:
     manifest = seal(source(tmp_path), tmp_path / "out", publish_rows=True)
     seen = overview(manifest)
-    facts = dict(seen.facts)
+    facts = {fact.label: fact for fact in seen.facts}
     assert seen.title == "Visits"
-    assert facts["rows"] == "2"
-    assert facts["sealed"] == "2023-11-14 22:13 UTC"
-    assert facts["one row is"] == "an event of a person (pid)"
-    assert facts["manifest"] == manifest.id
-    assert facts["file part-0"].startswith(manifest.files[0].blob)
+    assert facts["rows"].text == "2"
+    assert facts["sealed"].text == "2023-11-14 22:13 UTC"
+    assert (facts["one-row"].words, facts["one-row"].text) == ("row-event", "pid")
+    assert facts["manifest"].text == manifest.id
+    assert manifest.files[0].blob in facts["file"].text
     lines = {line.name: line for line in seen.columns}
     assert (lines["n"].values, lines["n"].missing) == ("0 to 9", "NA")
-    assert (lines["at"].missing, lines["x"].unit) == ("(empty)", "mg/dL")
+    assert (lines["at"].missing, lines["x"].unit) == ('""', "mg/dL")
     assert (lines["sex"].values, lines["sex"].description) == ("M = male; F = female", "As registered")
     assert lines["pid"].identifier == "join-key"
     hidden = overview(seal(source(tmp_path), tmp_path / "two"))
-    assert dict(hidden.facts)["rows"] == "not published"
+    assert {fact.label: fact.words for fact in hidden.facts}["rows"] == "rows-secret"
 
 
 def test_a_source_that_vanishes(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -59,17 +59,25 @@ _PERSONS: Final = re.compile(r"patient|subj|person|pid(\b|_|$)|^id$|case.?no", r
 _VALUES: Final = r"[^@\s]+@[^@\s]+\.[a-zA-Z]{2,}|\A\+?[0-9]{2,4}[- ][0-9]{2,4}[- ][0-9]{3,4}\z"
 
 
-def describe(path: Path, *, options: FileOptions | None = None, progress: Progress = no_progress) -> Draft:
+def describe(
+    path: Path,
+    *,
+    options: FileOptions | None = None,
+    remarks: Sequence[str] = (),
+    progress: Progress = no_progress,
+) -> Draft:
     """A draft for the table at ``path``. ``options`` say how a text file is written; delimiter and mark are looked up if absent.
+    ``remarks`` are said at its top.
 
     Raises what opening the file raises; Malformed ``ingest.no-rows`` for an empty table.
     """
-    given, remarks = (options, []) if options else _file_options(path)
+    given, remarks = (options, remarks) if options else file_options(path)
     bare = {f"c{i}": f"c{i}" for i in range(1, _width(path, given) + 1)}
     with open_source(path, _provisional(bare, given)) as source:
         names = column_names(source.headers)
         schema = _provisional(names, given, _kinds(source))
-        profiles = {c.column.name: _Profile(c) for c in schema.columns}
+        workbook = path.suffix.lower() == ".xlsx"
+        profiles = {c.column.name: _Profile(c, workbook=workbook) for c in schema.columns}
         rows, size = 0, path.stat().st_size
         for portion in source.portions(schema.columns):
             for column in schema.columns:
@@ -126,7 +134,7 @@ def _kinds(source: Source) -> Mapping[str, tuple[str, str]]:
     return kinds() if kinds else {}
 
 
-def _file_options(path: Path) -> tuple[FileOptions, list[str]]:
+def file_options(path: Path) -> tuple[FileOptions, Sequence[str]]:
     """How a text file seems to be written, and what was assumed."""
     options, remarks = FileOptions(), list[str]()
     if path.suffix.lower() not in (".csv", ".tsv", ".txt", ".data") or not path.is_file():
@@ -146,6 +154,12 @@ def _file_options(path: Path) -> tuple[FileOptions, list[str]]:
     return options, remarks
 
 
+def headers_of(path: Path, options: FileOptions) -> tuple[str, ...]:
+    """The column headers of a file, byte for byte. Raises what opening the file raises."""
+    with open_source(path, _provisional({}, options)) as source:
+        return source.headers
+
+
 def _width(path: Path, options: FileOptions) -> int:
     """How many columns a file without a header has, by its first line; 0 where the header tells."""
     if options.has_header or not path.is_file():
@@ -157,9 +171,9 @@ def _width(path: Path, options: FileOptions) -> int:
 class _Profile:
     """What the cells of one column look like, counted as they go by."""
 
-    def __init__(self, source: SourceColumn) -> None:
-        self._source = source
-        self._empty = self._null = self._unfit = self._zeros = self._breaks = self._personal = 0
+    def __init__(self, source: SourceColumn, *, workbook: bool) -> None:
+        self._source, self._workbook = source, workbook
+        self._midnights = self._empty = self._null = self._unfit = self._zeros = self._breaks = self._personal = 0
         self._forms = dict.fromkeys(_ORDER, 0)
         self._markers: Counter[str] = Counter()
         self._distinct: Counter[str] | None = Counter()
@@ -181,6 +195,7 @@ class _Profile:
         plain, weights = values.filter(pc.invert(marked)), numbers.filter(pc.invert(marked))
         for name in _ORDER:
             self._forms[name] += _matching(plain, weights, _FORMS[name])
+        self._midnights += _matching(plain, weights, r"T00:00:00\z") if self._workbook else 0
         self._zeros += _matching(plain, weights, _LEADING_ZERO)
         self._breaks += _matching(plain, weights, "[\r\n]")
         self._personal += _matching(plain, weights, _VALUES)
@@ -227,6 +242,8 @@ class _Profile:
             return "string", "", [f"{self._zeros} cells begin with 0: kept as text so that no digit is lost"]
         for name in _ORDER:
             if self._forms[name] == cells:
+                if name == "datetime" and self._midnights == cells:
+                    return "date", "", ["check: Excel keeps days as times at midnight, drafted as days"]
                 kind, unit = {"datetime-utc": ("datetime", ZONED), "truth": ("boolean", "")}.get(name, (name, ""))
                 return kind, unit, []
         best = max(_ORDER, key=lambda name: self._forms[name])

@@ -25,6 +25,11 @@ class Draft:
     schema: Schema
     notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
+    @property
+    def to_check(self) -> int:
+        """How many notes a person must act on."""
+        return sum(note.startswith("check") for notes in self.notes.values() for note in notes)
+
     def to_toml(self) -> str:
         """Text that ``parse_schema`` reads back as the same schema; every note is a comment."""
         schema = self.schema

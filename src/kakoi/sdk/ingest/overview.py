@@ -25,29 +25,44 @@ class ColumnLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """One fact: a key for its label, and a text; ``words`` is a key for texts that are not the owner's own."""
+
+    label: str
+    text: str = ""
+    words: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
-    """Facts about the data set, as label and text, and its columns."""
+    """Facts about the data set and its columns."""
 
     title: str
-    facts: tuple[tuple[str, str], ...]
+    facts: tuple[Fact, ...]
     columns: tuple[ColumnLine, ...]
 
 
 def overview(manifest: DatasetManifest) -> Overview:
     """What ``manifest`` says, in words. Its texts are safe to print: records refuse control and bidirectional characters."""
     size = sum(file.size for file in manifest.files)
+    sealed = dt.datetime.fromtimestamp(manifest.created, dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
     facts = (
-        ("table", manifest.table),
-        ("data set", manifest.dataset),
-        ("version", str(manifest.version)),
-        ("manifest", manifest.id),
-        ("owner", manifest.owner),
-        ("sealed", dt.datetime.fromtimestamp(manifest.created, dt.UTC).strftime("%Y-%m-%d %H:%M UTC")),
-        ("rows", "not published" if manifest.rows is None else f"{manifest.rows:,}"),
-        ("one row is", f"an event of a person ({manifest.person_column})" if manifest.person_column else "a person"),
-        ("format", f"{manifest.format}, {len(manifest.files)} file(s), {_size(size)}"),
-        ("key commitment", manifest.key_commitment.hex()),
-        *((f"file {file.name}", f"{file.blob}.sealed, {file.size:,} bytes") for file in manifest.files),
+        Fact(label="table", text=manifest.table),
+        Fact(label="dataset", text=manifest.dataset),
+        Fact(label="version", text=str(manifest.version)),
+        Fact(label="manifest", text=manifest.id),
+        Fact(label="owner", text=manifest.owner),
+        Fact(label="sealed", text=sealed),
+        Fact(label="rows", words="rows-secret")
+        if manifest.rows is None
+        else Fact(label="rows", text=f"{manifest.rows:,}"),
+        Fact(label="one-row", words="row-event", text=manifest.person_column)
+        if manifest.person_column
+        else Fact(label="one-row", words="row-person"),
+        Fact(label="format", text=manifest.format),
+        Fact(label="size", text=f"{_size(size)} ({len(manifest.files)})"),
+        Fact(label="commitment", text=manifest.key_commitment.hex()),
+        *(Fact(label="file", text=f"{file.name}  {file.blob}.sealed  {file.size:,}") for file in manifest.files),
     )
     return Overview(title=manifest.title, facts=facts, columns=tuple(_line(c) for c in manifest.columns))
 
@@ -74,7 +89,7 @@ def _values(column: Column) -> str:
 
 
 def _quoted(text: str) -> str:
-    return text or "(empty)"
+    return text or '""'
 
 
 def _size(size: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
@@ -25,6 +25,7 @@ from kakoi.dataset.format import (
     sealed_key_commitment,
 )
 from kakoi.dataset.seal import SealedSummary, SealingWriter
+from kakoi.sdk.ingest.across import across
 from kakoi.sdk.ingest.convert import ARROW, convert
 from kakoi.sdk.ingest.opening import open_source
 from kakoi.sdk.ingest.report import Report, Tally
@@ -45,19 +46,23 @@ def no_progress(done: int, total: int) -> None:
     """Show nothing."""
 
 
+def no_report(report: Report) -> None:
+    """Show nothing."""
+
+
 def arrow_schema(schema: Schema) -> Any:
     """The physical schema of the sealed Parquet: the declared columns in their order, all nullable."""
     return pa.schema([pa.field(c.column.name, ARROW[c.column.type]) for c in schema.columns])
 
 
-def validate(source: Path, schema: Schema, *, progress: Progress = no_progress) -> Report:
-    """Check every cell without sealing anything.
+def validate(source: Path, schema: Schema, *, accept: Iterable[str] = (), progress: Progress = no_progress) -> Report:
+    """Check every cell without sealing anything. ``accept``: checks that may fail, by name (``check:column``).
 
     Raises Malformed for a file that is not the declared table, Refused if the schema has a direct identifier. Cells
     that break a rule do not raise: they are in the report.
     """
     with _opened(source, schema) as rows:
-        tally = Tally(schema, source.name)
+        tally = Tally(schema, source.name, accept)
         for _ in _validated(source, rows, schema, tally, progress):
             pass
         return _sound_table(tally, source).report()
@@ -74,19 +79,22 @@ def seal_dataset(
     version: int,
     created: int,
     publish_rows: bool,
+    accept: Iterable[str] = (),
+    reported: Callable[[Report], None] = no_report,
     progress: Progress = no_progress,
     random: Callable[[int], bytes] = secrets.token_bytes,
 ) -> DatasetManifest:
     """Validate ``source`` and write it sealed into the directory ``out`` as ``<blob>.sealed`` files.
 
     ``data_key`` is 32 fresh random bytes, ``dataset`` the random id (32 hex digits) that stays the same across versions,
-    ``created`` seconds since 1970. Only when every cell was good do files appear in ``out``.
+    ``created`` seconds since 1970. Only when every cell was good do files appear in ``out``; ``reported`` gets the report
+    before. ``accept`` names checks (``check:column``) that may fail: the cells that fail them are sealed as missing.
     Raises what ``validate`` raises; ``InvalidCells`` with the whole report if a cell breaks a rule; Unavailable
     (``disk.full``, ``disk.error``) and Misuse (``ingest.output``) for the place to write to.
     """
     if len(data_key) != DATA_KEY_BYTES:
         raise Misuse("ingest.key", f"expected a data key of {DATA_KEY_BYTES} bytes, got {len(data_key)}")
-    tally = Tally(schema, source.name)
+    tally = Tally(schema, source.name, accept)
 
     def manifest(files: tuple[SealedFile, ...]) -> DatasetManifest:
         return DatasetManifest(
@@ -110,7 +118,9 @@ def seal_dataset(
         for batch in _validated(source, rows, schema, tally, progress):
             if tally.sound:
                 output.write(batch)
-        _sound_table(tally, source).report().require_sound()
+        report = _sound_table(tally, source).report()
+        reported(report)
+        report.require_sound()
         made = _require_small(manifest(output.seal()))
         output.publish()
     return made
@@ -198,6 +208,7 @@ def _validated(path: Path, source: Source, schema: Schema, tally: Tally, progres
             )
             tally.add(column.column.name, result.missing, result.faults)
             arrays.append(result.values)
+        across(schema, arrays, tally)
         tally.advance(portion.rows)
         progress(size * min(portion.done, source.total) // source.total, size)
         yield pa.record_batch(arrays, schema=physical)
