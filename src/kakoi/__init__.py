@@ -9,6 +9,7 @@
     wire       no          owner and enclave       the conversation, as a state machine
     evidence   yes         inside the TEE          asking the hardware
     net        yes         owner and enclave       the one small client of the hub
+    guard      yes         nobody                  events, detection, posture
     enclave    yes         inside the TEE          keeper, sandbox, engines, gate
     broker     yes         the data owner          decisions, ledger, keys
     rehearse   yes         each user               a contract on invented data, before anybody signs

@@ -6,10 +6,14 @@ from typing import Any
 
 import pytest
 
+from kakoi.broker.feed import ledger_feed
+from kakoi.cli.alerts import judged_again
 from kakoi.cli.demo import attacks
 from kakoi.cli.demo.attacks import Attack, Refusal
+from kakoi.cli.watch import reading
 from kakoi.core.ids import ObjectId
 from kakoi.enclave import image
+from kakoi.guard.sigma.rules import shipped
 from kakoi.wire.messages import Denial, KeyGrant, RunFailure, SealedResult
 from support.deployment import Deployment, on_deployment
 
@@ -74,6 +78,15 @@ def test_changed_code(without_enclave: Deployment) -> None:
     accepted = image.measure(without_enclave.cast.image).hex()
     assert accepted in check["expected"]
     assert accepted not in check["got"]
+    assert "Measurement never seen before, refused" in alerts_at(without_enclave, refusal.who)
+
+
+def alerts_at(deployment: Deployment, owner: str) -> list[str]:
+    """What the detection rules find in an owner's own stream of events, once its broker has written down all of its ledger."""
+    home = next(home for home in deployment.cast.hospitals if home.card.record.name == owner)
+    with reading(home.path) as found:
+        ledger_feed(home.path / "ledger.sqlite", None)(found.stream)
+        return [alert["title"] for alert in judged_again(found.stream, shipped())]
 
 
 def test_no_evidence(without_enclave: Deployment) -> None:

@@ -12,7 +12,14 @@ from typing import Final
 ROOT: Final = Path(__file__).parents[2]
 SRC: Final = ROOT / "src" / "kakoi"
 PURE_ROOMS: Final = ("core", "attest", "dataset", "tlog", "contract", "wire")
-PURE_MODULES: Final = ("broker/decide.py",)
+PURE_MODULES: Final = (
+    "broker/decide.py",
+    "guard/happening.py",
+    "guard/chain.py",
+    "guard/coalesce.py",
+    "guard/sigma/match.py",
+    "guard/sigma/engine.py",
+)
 """Pure modules of rooms that do I/O elsewhere."""
 
 

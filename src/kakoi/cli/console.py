@@ -15,10 +15,12 @@ from kakoi.cli.contract import HubUrl, Party
 from kakoi.cli.i18n import t
 from kakoi.cli.party import KeyFile
 from kakoi.cli.ui import SystemClock, err, errors_as_exit_codes, open_party, out, require_party, words
+from kakoi.cli.watch import MetricsPort, watching
 from kakoi.console.settings import Settings
 from kakoi.contract.sign import open_card
 from kakoi.core.dsse import Envelope
 from kakoi.core.errors import Misuse
+from kakoi.guard.watch import Watch
 from kakoi.net.client import HubClient
 from kakoi.party.files import read_limited, write_private
 from kakoi.party.home import PartyHome
@@ -46,15 +48,20 @@ def serve(
     name: Name = "localhost",
     certificate: Certificate = None,
     tls_key: TlsKey = None,
+    metrics_port: MetricsPort = None,
     key_file: KeyFile = None,
 ) -> None:
     """Serve the console until interrupted."""
     with errors_as_exit_codes():
         settings = Settings(host=host, port=port, name=name, tls_certificate=certificate, tls_key=tls_key)
-        server_for(open_party(party, key_file), HubClient(hub), settings, broker=False).run()
+        home = open_party(party, key_file)
+        with watching(home, "console", metrics_port=metrics_port) as watch:
+            server_for(home, HubClient(hub), settings, broker=False, watch=watch).run()
 
 
-def server_for(home: PartyHome, hub: HubClient, settings: Settings, *, broker: bool) -> Server:
+def server_for(
+    home: PartyHome, hub: HubClient, settings: Settings, *, broker: bool, watch: Watch | None = None
+) -> Server:
     """A console that has its port. It says its address on standard error and in ``console.address``."""
     from kakoi.console.serve import open_server
 
@@ -71,6 +78,7 @@ def server_for(home: PartyHome, hub: HubClient, settings: Settings, *, broker: b
         clock=SystemClock(),
         verifiers=with_software,
         broker=broker,
+        watch=watch,
         ready=ready,
     )
     return server

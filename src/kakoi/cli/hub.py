@@ -31,6 +31,7 @@ def serve(
     token_file: Annotated[Path | None, typer.Option("--token-file", help=t("help.token-file"))] = None,
     blobs: Annotated[str, typer.Option("--blobs", help=t("help.hub-blobs"))] = "",
     database: Database = "",
+    metrics_port: Annotated[int | None, typer.Option("--metrics-port", help=t("help.metrics-port"))] = None,
 ) -> None:
     """Run a hub until interrupted."""
     # An owner's machine does not have the hub's dependencies, so they are asked for only here.
@@ -45,6 +46,7 @@ def serve(
             operator_token_file=token_file,
             blobs=blobs,
             database_url=database,
+            metrics_port=metrics_port,
         )
         run_hub(settings)
 

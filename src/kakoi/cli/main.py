@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from kakoi.cli import attest, collateral, console, contract, dataset, party, preview, run, serve
+from kakoi.cli import attest, collateral, console, contract, dataset, events, party, preview, run, serve
 from kakoi.cli.conformance import conformance
 from kakoi.cli.doctor import doctor
 from kakoi.cli.hub import app as hub_app
@@ -39,6 +39,8 @@ app.add_typer(serve.platform_app, name="platform")
 app.command("run", help=t("help.run"))(run.run)
 app.add_typer(run.result_app, name="result")
 app.command("verify", help=t("help.verify"))(run.verify)
+app.add_typer(events.app, name="events")
+app.command("alerts", help=t("help.alerts"))(events.alerts)
 app.command("conformance", help=t("help.conformance"))(conformance)
 app.command("doctor", help=t("help.doctor"))(doctor)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, NoReturn
 
 import typer
 
@@ -26,6 +27,7 @@ from kakoi.cli.contract import HubUrl, Party
 from kakoi.cli.i18n import t
 from kakoi.cli.party import KeyFile
 from kakoi.cli.ui import SystemClock, err, errors_as_exit_codes, open_party, out, require_party
+from kakoi.cli.watch import MetricsPort, watching
 from kakoi.contract.approve import Agreement
 from kakoi.core.errors import Misuse, Unavailable
 from kakoi.core.records import to_value
@@ -62,6 +64,7 @@ def broker_serve(
         Path | None, typer.Option("--console-certificate", help=t("help.console-certificate"))
     ] = None,
     console_key: Annotated[Path | None, typer.Option("--console-key", help=t("help.console-key"))] = None,
+    metrics_port: MetricsPort = None,
     key_file: KeyFile = None,
 ) -> None:
     """Answer run requests until interrupted."""
@@ -72,6 +75,8 @@ def broker_serve(
             err.print(f"[bold red]{t('software.notice')}[/]")
 
         client = HubClient(hub)
+        signal.signal(signal.SIGTERM, _end)  # a polite stop writes and signs the last events
+        watch = stack.enter_context(watching(home, "broker", metrics_port=metrics_port))
         broker = Broker(
             home=home,
             ledger=Ledger(home.path / "ledger.sqlite"),
@@ -94,14 +99,22 @@ def broker_serve(
                 tls_certificate=console_certificate,
                 tls_key=console_key,
             )
-            stack.enter_context(in_thread(server_for(home, client, settings, broker=True)))
+            stack.enter_context(in_thread(server_for(home, client, settings, broker=True, watch=watch)))
         err.print(t("broker.ready", name=home.card.record.name))
-        while True:
-            try:
-                broker.step(wait=2)
-            except Unavailable as error:
-                err.print(t("broker.waits", message=error.message, code=error.code))
-                time.sleep(1)
+        _answer(broker)
+
+
+def _answer(broker: Broker) -> NoReturn:
+    while True:
+        try:
+            broker.step(wait=2)
+        except Unavailable as error:
+            err.print(t("broker.waits", message=error.message, code=error.code))
+            time.sleep(1)
+
+
+def _end(signal_number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def judge_with(verifiers: devmode.Verifiers) -> Judge:

@@ -21,6 +21,7 @@ from kakoi.console import pages_people as people
 from kakoi.console import pages_runs as runs
 from kakoi.console import pages_settings as settings_pages
 from kakoi.console.assent import Assent
+from kakoi.console.feed import refused
 from kakoi.console.library import Library
 from kakoi.console.people import People
 from kakoi.console.perimeter import Perimeter
@@ -31,7 +32,8 @@ from kakoi.console.store import Store
 from kakoi.console.visit import Access, Console, Handler, Visit
 from kakoi.core.clock import Clock
 from kakoi.core.encoding import b64, sha256
-from kakoi.core.errors import Fatal, KakoiError, Refused
+from kakoi.core.errors import Fatal, KakoiError, Malformed, Refused
+from kakoi.guard.watch import Watch
 from kakoi.net.client import HubClient
 from kakoi.party.home import PartyHome
 from kakoi.sdk.verify import Verifiers
@@ -122,7 +124,14 @@ ROUTES: Final = (
 
 
 def console_of(
-    *, settings: Settings, home: PartyHome, hub: HubClient, clock: Clock, verifiers: Verifiers, broker: bool
+    *,
+    settings: Settings,
+    home: PartyHome,
+    hub: HubClient,
+    clock: Clock,
+    verifiers: Verifiers,
+    broker: bool,
+    watch: Watch | None = None,
 ) -> Console:
     """A console over one party's directory. Opens (and if need be makes) its database."""
     store = Store(home.path / "people.sqlite")
@@ -145,6 +154,7 @@ def console_of(
         attempts=Attempts(settings.sign_in_attempts, clock),
         pages=_pages(),
         broker=broker,
+        watch=watch,
     )
 
 
@@ -206,6 +216,7 @@ def _endpoint(console: Console, route: Route) -> Callable[[Request], Response]:
         except KakoiError as error:
             if isinstance(error, Fatal):
                 logger.critical("%s", error)
+            _tell(visit, error)
             return visit.error(error)
         except Exception:
             logger.exception("unexpected error")
@@ -216,6 +227,24 @@ def _endpoint(console: Console, route: Route) -> Callable[[Request], Response]:
             )
 
     return endpoint
+
+
+def _tell(visit: Visit, error: KakoiError) -> None:
+    """What was refused becomes an event. What a hub does not have, or does not answer, is nobody's attempt."""
+    watch = visit.console.watch
+    if watch is None or not (isinstance(error, Refused | Malformed) or error.code == "console.attempts"):
+        return
+    if error.code in ("console.not-found", "hub.not-found"):
+        return
+    watch.hear(
+        refused(
+            path=visit.request.url.path,
+            code=error.code,
+            address=visit.address,
+            person=visit.session.member.name if visit.session else None,
+            now=visit.console.clock.now(),
+        )
+    )
 
 
 def _answer(visit: Visit, route: Route) -> Response:

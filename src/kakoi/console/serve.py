@@ -20,6 +20,7 @@ from kakoi.console.settings import Settings
 from kakoi.console.visit import Console
 from kakoi.core.clock import Clock
 from kakoi.core.errors import Misuse, Unavailable
+from kakoi.guard.watch import Watch
 from kakoi.net.client import HubClient
 from kakoi.party.home import PartyHome
 from kakoi.sdk.verify import Verifiers
@@ -89,12 +90,15 @@ def open_server(
     clock: Clock,
     verifiers: Verifiers,
     broker: bool,
+    watch: Watch | None = None,
     ready: Callable[[str], object] = lambda _: None,
 ) -> Server:
     """A console that has its port; ``run`` it next. Port 0: any free one. Raises Misuse."""
     listener = _listen(settings)
     settings = replace(settings, port=listener.getsockname()[1])
-    console = console_of(settings=settings, home=home, hub=hub, clock=clock, verifiers=verifiers, broker=broker)
+    console = console_of(
+        settings=settings, home=home, hub=hub, clock=clock, verifiers=verifiers, broker=broker, watch=watch
+    )
     try:
         console.assent.publish()
     except Unavailable as error:

@@ -28,6 +28,7 @@ from kakoi.core.clock import Clock
 from kakoi.core.encoding import framed, sha256
 from kakoi.core.errors import Fatal, KakoiError, Malformed, Misuse, Refused, Unavailable
 from kakoi.core.ids import parse_id
+from kakoi.guard.watch import Watch
 from kakoi.party.home import PartyHome
 from kakoi.say import aloud, locale
 from kakoi.say.catalogue import LANGUAGES, SHARED, Language, error_text, read, text_of_code
@@ -66,6 +67,8 @@ class Console:
     """Runs that somebody watches live."""
     broker: bool
     """Whether the party's broker runs beside it."""
+    watch: Watch | None = None
+    """Where events go; None for a console that nobody watches (tests)."""
 
 
 class Visit:

@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from kakoi.core.errors import Fatal
+from kakoi.core.errors import Fatal, KakoiError
 from kakoi.hub.api import Api
 from kakoi.hub.http import Perimeter, error_answer, http_error
 from kakoi.hub.hub import Hub, open_hub, wall_clock
@@ -26,7 +26,11 @@ def create_app(
     return app_of(open_hub(settings, now=now), on_fatal)
 
 
-def app_of(hub: Hub, on_fatal: Callable[[Fatal], None]) -> FastAPI:
+def app_of(
+    hub: Hub,
+    on_fatal: Callable[[Fatal], None],
+    on_refused: Callable[[KakoiError, str], None] = lambda error, address: None,
+) -> FastAPI:
     """The application of an open hub, which it closes at its end."""
 
     @asynccontextmanager
@@ -41,7 +45,9 @@ def app_of(hub: Hub, on_fatal: Callable[[Fatal], None]) -> FastAPI:
     Api(hub).add_to(app)
     app.add_exception_handler(HTTPException, _framework_error)
     head_bytes = hub.settings.limits.head_bytes
-    app.add_middleware(Perimeter, requests=hub.requests, head_bytes=head_bytes, on_fatal=on_fatal)
+    app.add_middleware(
+        Perimeter, requests=hub.requests, head_bytes=head_bytes, on_fatal=on_fatal, on_refused=on_refused
+    )
     app.state.hub = hub
     return app
 

@@ -193,8 +193,17 @@ async def read_body(request: Request, most: int, limits: Limits, budget: Budget)
 class Perimeter:
     """The outermost layer: how many requests at a time, and every error as an answer."""
 
-    def __init__(self, app: ASGIApp, requests: Budget, head_bytes: int, on_fatal: Callable[[Fatal], None]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        requests: Budget,
+        head_bytes: int,
+        on_fatal: Callable[[Fatal], None],
+        on_refused: Callable[[KakoiError, str], None] = lambda error, address: None,
+    ) -> None:
+        """``on_refused`` hears every error that is answered, and the address of whoever asked."""
         self._app, self._requests, self._head_bytes, self._on_fatal = app, requests, head_bytes, on_fatal
+        self._on_refused = on_refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -216,6 +225,7 @@ class Perimeter:
             if isinstance(error, Fatal):
                 logger.critical("%s", error)
                 self._on_fatal(error)
+            self._on_refused(error, str((scope.get("client") or ("",))[0]))
             if started:
                 raise
             await error_answer(error)(scope, receive, send)

@@ -49,7 +49,7 @@ class Hub:
 
     def __init__(self, settings: Settings, stack: ExitStack, now: Callable[[], int]) -> None:
         limits = settings.limits
-        self.settings = settings
+        self.settings, self.now = settings, now
         self._stack = ExitStack()
         self.database = Database(database_url(settings), queue_length=limits.queue, now=now)
         stack.callback(self.database.close)

@@ -15,12 +15,13 @@ from typing import Any, Final
 
 import uvicorn
 
-from kakoi.core.errors import Fatal, Misuse
+from kakoi.core.errors import Fatal, KakoiError, Misuse, Unavailable
 from kakoi.hub.app import app_of
 from kakoi.hub.files import write_whole
 from kakoi.hub.hub import Hub, open_hub, wall_clock
 from kakoi.hub.protocol import limited
 from kakoi.hub.settings import LOOPBACK, Settings
+from kakoi.hub.watch import event_of, fatal_on_record, hub_watch
 
 ADDRESS_FILE: Final = "address"
 _SWEEP_TICKS: Final = 10
@@ -42,7 +43,8 @@ def open_server(
     _check(settings)
     with ExitStack() as stack:
         listener = stack.enter_context(closing(_listen(settings)))
-        hub = open_hub(settings, now=now)
+        with fatal_on_record(settings.directory, now):
+            hub = open_hub(settings, now=now)
         stack.callback(hub.release)
         server = HubServer(settings, hub, listener, ready)
         stack.pop_all()
@@ -116,7 +118,7 @@ class HubServer(uvicorn.Server):
     def __init__(self, settings: Settings, hub: Hub, listener: socket.socket, ready: Callable[[str], object]) -> None:
         limits = settings.limits
         config = uvicorn.Config(
-            app_of(hub, self._stop),
+            app_of(hub, self._stop, self._refused),
             loop="asyncio",
             http=limited(limits),
             ws="none",
@@ -128,6 +130,7 @@ class HubServer(uvicorn.Server):
             timeout_keep_alive=limits.keep_alive_seconds,
             timeout_graceful_shutdown=10,
         )
+        self._watch = hub_watch(settings.directory, hub.now)
         super().__init__(config)
         self.fatal: Fatal | None = None
         self.ended = threading.Event()
@@ -144,11 +147,36 @@ class HubServer(uvicorn.Server):
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until stopped (a signal in the main thread, or ``should_exit``). Raises the Fatal that ended it."""
         try:
-            asyncio.run(self.serve(sockets=sockets or [self._listener]))
+            with self._metrics():
+                asyncio.run(self.serve(sockets=sockets or [self._listener]))
         finally:
             self._listener.close()
+            self._watch.close()
         if self.fatal is not None:
             raise self.fatal
+
+    @contextmanager
+    def _metrics(self) -> Iterator[None]:
+        port, watch = self.hub.settings.metrics_port, self._watch
+        if port is None:
+            yield
+            return
+        from kakoi.guard.metrics import listening, openmetrics
+
+        def metrics() -> bytes:
+            return openmetrics(watch.stream, watch.clock, watch.exports)
+
+        with listening(port, metrics, {"events": watch.ready, "server": self._require_running}):
+            yield
+
+    def _require_running(self) -> None:
+        if self.should_exit or self.fatal is not None or not self.started:
+            raise Unavailable("hub.stopping", "expected a hub that runs, got one that starts or stops")
+
+    def _refused(self, error: KakoiError, address: str) -> None:
+        happening = event_of(error, address, self.hub.now())
+        if happening is not None:
+            self._watch.hear(happening)
 
     def _stop(self, error: Fatal) -> None:
         self.fatal, self.should_exit = error, True

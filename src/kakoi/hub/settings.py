@@ -70,4 +70,6 @@ class Settings:
     tls_key: Path | None = None
     insecure_plain_http: bool = False
     """Listen beyond loopback without TLS (behind a proxy that adds it)."""
+    metrics_port: int | None = None
+    """Metrics and health on this port of loopback; 0: any free one, None: nowhere."""
     limits: Limits = field(default_factory=Limits)

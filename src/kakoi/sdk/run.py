@@ -18,6 +18,7 @@ from kakoi.net.bundle import fetch_bundle
 from kakoi.net.client import HubClient
 from kakoi.party.files import read_limited, write_private
 from kakoi.party.home import PartyHome
+from kakoi.sdk.alarm import alarmed_by_forks
 from kakoi.sdk.verify import VerifiedResult, Verifiers, verify_result
 from kakoi.tlog import checkpoint as checkpoints
 from kakoi.tlog.leaf import PASSPORT_KIND, leaf_hash
@@ -202,4 +203,6 @@ def remember_checkpoint(hub: HubClient, home: PartyHome, verified: VerifiedResul
         seen = checkpoints.verify(read_limited(path, limit=64 * 1024), log)
     new = verified.checkpoint
     proof = hub.log_consistency(seen.size, new.size) if seen is not None and 0 < seen.size < new.size else ()
-    write_private(path, checkpoints.advance(seen, new, proof).note)
+    with alarmed_by_forks(home):
+        newest = checkpoints.advance(seen, new, proof)
+    write_private(path, newest.note)
