@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Final
 
 from kakoi.attest.policy import NEVER_ACCEPTED, PlatformPolicy, Unchecked
-from kakoi.attest.report import AppraisalRefused, Check, Mender, Verdict, VerifiedEvidence, check
+from kakoi.attest.report import AppraisalRefused, Check, CollateralDigest, Mender, Verdict, VerifiedEvidence, check
 from kakoi.core.errors import Misuse
 from kakoi.core.x509 import utc
 
@@ -169,11 +169,12 @@ def appraise(
     now: int,
     evaluation_floor: int = 0,
     more: Sequence[Check] = (),
+    collateral: Sequence[CollateralDigest] = (),
 ) -> Verdict:
     """The verdict of ``policy`` on ``verified``; returned only if no check failed.
 
     ``report_data`` is the value bound to this session (32, 48 or 64 bytes); ``evaluation_floor`` the highest TCB
-    evaluation number that the caller has accepted before (0: none); ``more`` the checks a kind adds.
+    evaluation number that the caller has accepted before (0: none); ``more`` the checks a kind adds, and what of collateral they rest on.
 
     Raises AppraisalRefused (``appraisal.refused``) with every mismatch; Misuse for report data of another length.
     """
@@ -196,7 +197,7 @@ def appraise(
         protected_by_hardware=verified.protected_by_hardware,
         checks=checks,
         evaluated_at=now,
-        collateral=verified.collateral,
+        collateral=(*verified.collateral, *collateral),
         collateral_issued_at=verified.collateral_issued_at,
     )
     if verdict.failed:

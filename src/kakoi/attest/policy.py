@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final
 
-from kakoi.attest.report import Component, Hex, PlatformKind
+from kakoi.attest.report import Component, Hex, PlatformKind, TokenService
 from kakoi.core.errors import Malformed
 from kakoi.core.records import Digest, Limit, Name, Record, Seconds
 
@@ -82,15 +82,42 @@ class PlatformPolicy(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenPolicy(Record):
+    """A token of an attestation service that has to come **beside** the evidence of one kind of platform (ADR 0095).
+
+    Never instead of it: the evidence is judged by the entry of its kind, whatever the token says.
+    """
+
+    KIND: ClassVar[str] = "kakoi/token-policy/v1"
+
+    accompanies: PlatformKind
+    """The kind of evidence that it is demanded for."""
+    service: TokenService
+    claims: PlatformPolicy
+    """What the token must say. Its ``roots`` are the keys that may sign it, its ``collateral_max_age`` the token's age."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttestationPolicy(Record):
-    """The platforms a contract accepts: at least one, each kind at most once."""
+    """The platforms a contract accepts: at least one, each kind at most once; and the tokens that they must bring."""
 
     KIND: ClassVar[str] = "kakoi/attestation-policy/v1"
 
     accepted: Annotated[tuple[PlatformPolicy, ...], Limit(least=1, most=8)]
+    tokens: Annotated[tuple[TokenPolicy, ...], Limit(most=24)] = ()
+    """Tokens that are demanded. A kind without an entry here must come without tokens: none is accepted by omission."""
 
     def check(self) -> None:
-        """One entry per kind."""
+        """One entry per kind, one token per kind and service, and none for a kind that is not accepted."""
         kinds = [entry.platform for entry in self.accepted]
-        if len(set(kinds)) != len(kinds):
+        demands = [(token.accompanies, token.service) for token in self.tokens]
+        if len(set(kinds)) != len(kinds) or len(set(demands)) != len(demands):
             raise Malformed("policy.repeated", "expected each platform kind once in an attestation policy")
+        if not {kind for kind, _ in demands} <= set(kinds):
+            raise Malformed(
+                "policy.token", "expected tokens for kinds of platform that the policy accepts, got another"
+            )
+
+    def tokens_for(self, platform: PlatformKind) -> tuple[TokenPolicy, ...]:
+        """The tokens that evidence of this kind must bring, and no other."""
+        return tuple(token for token in self.tokens if token.accompanies == platform)

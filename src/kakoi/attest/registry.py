@@ -14,6 +14,7 @@ from kakoi.attest.report import Check, Collateral, Evidence, PlatformKind, Verdi
 from kakoi.attest.sgx.verify import SgxVerifier
 from kakoi.attest.snp.verifier import SnpVerifier
 from kakoi.attest.tdx.verify import TdxVerifier
+from kakoi.attest.tokens.beside import apart, judge_tokens, require
 from kakoi.core.errors import Refused
 
 
@@ -71,8 +72,12 @@ def judge(
 
     ``evaluation_floor``, and ``evaluation_floors`` by product: the highest TCB evaluation numbers accepted before.
 
-    Raises Malformed and Refused from verification; Refused ``appraisal.platform-not-accepted`` and
-    ``appraisal.no-verifier``; AppraisalRefused ``appraisal.refused`` with ``.verdict`` for every mismatch at once.
+    Tokens that the policy demands for this kind of platform must be there, and no other; they are judged after the
+    hardware's own evidence, for the same session, and every check of theirs is in the verdict (``attest.tokens.beside``).
+
+    Raises Malformed and Refused from verification; Refused ``appraisal.platform-not-accepted``, ``appraisal.no-verifier``,
+    ``appraisal.token-missing``, ``appraisal.token-not-accepted``; AppraisalRefused ``appraisal.refused`` with ``.verdict``
+    for every mismatch at once.
     """
     entry = find_policy(evidence, policy)
     verifier = verifiers.get(evidence.platform)
@@ -82,7 +87,17 @@ def judge(
             f"platform: expected one that this program verifies, got {evidence.platform}",
             hint="the software platform is judged only in development mode",
         )
-    verified = verifier.verify(evidence, collateral, now=now)
-    more = verifier.appraise(verified, entry)
+    given, demands = apart(evidence, collateral), policy.tokens_for(evidence.platform)
+    require(given.tokens, demands)
+    verified = verifier.verify(given.evidence, given.collateral, now=now)
+    of_tokens, key_sets = judge_tokens(given, demands, verified.claims, report_data=report_data, now=now)
     floor = max(evaluation_floor, evaluation_floors.get(verified.claims.product, 0))
-    return appraise(verified, entry, report_data=report_data, now=now, evaluation_floor=floor, more=more)
+    return appraise(
+        verified,
+        entry,
+        report_data=report_data,
+        now=now,
+        evaluation_floor=floor,
+        more=(*verifier.appraise(verified, entry), *of_tokens),
+        collateral=key_sets,
+    )

@@ -10,12 +10,19 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, ClassVar, Final, Literal
 
+from kakoi.core.encoding import framed, sha256
 from kakoi.core.errors import Refused
 from kakoi.core.records import Digest, Limit, Name, Record, Seconds
 from kakoi.core.sealed import Sealed
 from kakoi.core.text import TEXT, TEXT_FORM, plain
 
 PlatformKind = Literal["software", "sgx", "tdx", "snp", "azure-snp", "azure-tdx", "nitro", "vtpm"]
+TokenService = Literal["azure-maa", "google-confidential-space", "intel-trust-authority"]
+TOKEN: Final = "token."  # noqa: S105 - the beginning of a name
+"""Before a service's name: the part of evidence that is its token, and the checks of that token in a verdict."""
+KEY_SET: Final = "jwks."
+"""Before a service's name: the part of collateral that is its key set."""
+_TOKEN_NONCE: Final = b"kakoi/token-nonce/v1"
 Hex = Annotated[str, Limit(most=512, pattern=r"(?:[0-9a-f]{2})*\Z")]
 NOTE: Final = 2000
 Note = Annotated[str, Limit(most=NOTE, pattern=TEXT, form=TEXT_FORM)]
@@ -105,7 +112,7 @@ class Claims(Record):
 class Check(Record):
     """One named check and its outcome. A skipped check carries the policy's reason."""
 
-    name: Annotated[str, Limit(least=1, most=80)]
+    name: Annotated[str, Limit(least=1, most=128)]
     outcome: Outcome
     expected: Note
     got: Note
@@ -157,6 +164,17 @@ class VerifiedEvidence(metaclass=Sealed):
     """Names of TCB components that a policy of this kind has to give a minimum for."""
     author_settings: frozenset[str] = frozenset()
     """Names of settings that whoever builds and starts the enclave chooses; all others are the platform's."""
+
+
+def token_binding(service: TokenService, report_data: bytes) -> bytes:
+    """What a token of ``service`` has to be bound to, for a session whose evidence is bound to ``report_data``.
+
+    The report data itself, or a hash of it where the service takes no nonce of that size: Google's are at most 74 characters
+    (Confidential Space, "custom attestation tokens").
+    """
+    if service == "google-confidential-space":
+        return sha256(framed(_TOKEN_NONCE, report_data))
+    return report_data
 
 
 HINTS: Final[dict[Mender, str]] = {

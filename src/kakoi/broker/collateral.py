@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
-from kakoi.attest.report import Collateral, Evidence, Part
+from kakoi.attest.jose import MAX_JSON_BYTES
+from kakoi.attest.report import KEY_SET, TOKEN, Collateral, Evidence, Part
 from kakoi.broker import collateral_amd, collateral_aws, collateral_intel
 from kakoi.broker.collateral_http import Get, service_url
 from kakoi.broker.collateral_pieces import PINNED, Anchors, Piece, Services, Want
@@ -62,6 +63,38 @@ class SplitCollateral:
         """Endorsements from the source for this kind. Raises what it raises."""
         source = self._software if evidence.platform == "software" else self._hardware
         return source.collateral(evidence, now)
+
+
+class WithTokenKeys:
+    """Another source, and the key sets of attestation services from files, for evidence that brings their tokens.
+
+    A file is read anew for each session, so that it can be replaced. Nothing in it is believed: a key counts only if the
+    contract anchors it.
+    """
+
+    def __init__(self, inner: Source, files: Mapping[str, Path]) -> None:
+        self._inner, self._files = inner, files
+
+    def collateral(self, evidence: Evidence, now: int) -> Collateral:
+        """Endorsements, with a part ``jwks.SERVICE`` for each token. Raises what the source raises; Unavailable for a missing file."""
+        found = self._inner.collateral(evidence, now)
+        given = {part.name.removeprefix(TOKEN) for part in evidence.parts if part.name.startswith(TOKEN)}
+        known = {part.name for part in found.parts}
+        sets = [
+            Part(name=f"{KEY_SET}{service}", data=_key_set(self._files[service]))
+            for service in sorted(given & self._files.keys())
+            if f"{KEY_SET}{service}" not in known
+        ]
+        return Collateral(parts=(*found.parts, *sets)) if sets else found
+
+
+def _key_set(path: Path) -> bytes:
+    try:
+        return read_limited(path, limit=MAX_JSON_BYTES)
+    except Misuse as error:
+        raise Unavailable(
+            "collateral.token-file", f"expected a key set: {error.message}", hint="--token-keys names the file"
+        ) from None
 
 
 def services(text: str) -> Services:

@@ -14,16 +14,19 @@ from typing import Annotated, Final, get_args
 import typer
 from rich.table import Table
 
+from kakoi.attest.jose import MAX_JSON_BYTES
 from kakoi.attest.policy import AttestationPolicy, PlatformPolicy, Unchecked
-from kakoi.attest.report import Check, Claims, Collateral, Evidence, PlatformKind
+from kakoi.attest.report import Check, Claims, Collateral, Evidence, PlatformKind, TokenService
+from kakoi.attest.tokens.parse import MAX_BYTES as MAX_TOKEN
 from kakoi.cli.i18n import t
 from kakoi.cli.ui import SystemClock, errors_as_exit_codes, out, plain
 from kakoi.core.encoding import dumps
-from kakoi.core.errors import Misuse
+from kakoi.core.errors import KakoiError, Misuse
 from kakoi.core.records import to_value
 from kakoi.core.x509 import utc
 from kakoi.party.files import read_limited
 from kakoi.sdk.attest_file import AttestReport, draft_policy, examine
+from kakoi.sdk.attest_token import TokenFile, draft_token_policy, examine_token, token_policy_from_file
 from kakoi.sdk.draft import policy_from_file
 from kakoi.sdk.evidence_files import read_collateral, read_evidence
 
@@ -46,9 +49,26 @@ def verify(
     kind: Annotated[str | None, typer.Option("--kind", help=t("help.evidence-kind"))] = None,
     as_json: Annotated[bool, typer.Option("--json", help=t("help.json"))] = False,
     write_draft: Annotated[bool, typer.Option("--draft-policy", help=t("help.draft-policy"))] = False,
+    jwks: Annotated[Path | None, typer.Option("--jwks", help=t("help.jwks"))] = None,
+    anchor: Annotated[list[str] | None, typer.Option("--anchor", help=t("help.anchor"))] = None,
+    beside: Annotated[str | None, typer.Option("--beside", help=t("help.beside"))] = None,
 ) -> None:
-    """Judge evidence and print every check."""
+    """Judge evidence, or a token, and print every check."""
     with errors_as_exit_codes():
+        if kind in get_args(TokenService):
+            _verify_token(
+                TokenFile(service=_service(kind), token=_token(file), keys=None if jwks is None else _keys(jwks)),
+                policy,
+                tuple(anchor or ()),
+                _platform(beside),
+                report_data=_octets(report_data),
+                now=_seconds(at),
+                as_json=as_json,
+                write_draft=write_draft,
+            )
+            return
+        if jwks is not None or anchor or beside is not None:
+            raise Misuse("attest.kind", "expected --jwks, --anchor and --beside with a kind of token, got another kind")
         evidence, given = read_evidence(read_limited(file, limit=_LIMIT), _platform(kind))
         files = [read_limited(path, limit=_LIMIT) for path in collateral or []]
         endorsements = read_collateral(files, evidence.platform, given)
@@ -76,22 +96,49 @@ def _judge(
     as_json: bool,
 ) -> None:
     report, error = examine(evidence, collateral, policy, report_data=report_data, now=now)
+    _answer(report, error, evidence.platform, as_json=as_json)
+
+
+def _answer(report: AttestReport, error: KakoiError | None, kind: str, *, as_json: bool) -> None:
     if as_json:
         _print_json(to_value(report))
     else:
-        _show(report, evidence)
+        _show(report, kind)
     if error is not None:
         raise error
     if report.outcome == "not-appraised":
         raise typer.Exit(NOT_APPRAISED)
 
 
+def _verify_token(
+    file: TokenFile,
+    policy: Path | None,
+    anchors: tuple[str, ...],
+    beside: PlatformKind | None,
+    *,
+    report_data: bytes | None,
+    now: int,
+    as_json: bool,
+    write_draft: bool,
+) -> None:
+    if write_draft:
+        _print_json(to_value(draft_token_policy(file, anchors, beside, now=now)))
+        return
+    demand = None if policy is None else token_policy_from_file(policy, file.service, beside)
+    report, error = examine_token(file, demand, anchors=anchors, report_data=report_data, now=now)
+    _answer(report, error, file.service, as_json=as_json)
+
+
 @app.command("policy", help=t("help.attest-policy"))
 def show_policy(file: Annotated[Path, typer.Argument(help=t("help.attest-policy-file"))]) -> None:
     """Print a policy: what each accepted platform must show, and what is skipped for which reason."""
     with errors_as_exit_codes():
-        for entry in policy_from_file(file).accepted:
-            _show_entry(entry)
+        policy = policy_from_file(file)
+        for entry in policy.accepted:
+            _show_entry(entry, t("contract.platform", platform=entry.platform))
+        for token in policy.tokens:
+            title = t("contract.token", service=token.service, platform=token.accompanies)
+            _show_entry(token.claims, title)
 
 
 # --- arguments -------------------------------------------------------------------------------------------------------
@@ -104,7 +151,22 @@ def _platform(kind: str | None) -> PlatformKind | None:
             return found
     if kind is None:
         return None
-    raise Misuse("attest.kind", f"expected one of {', '.join(get_args(PlatformKind))} as --kind, got another")
+    raise Misuse(
+        "attest.kind",
+        f"expected one of {', '.join((*get_args(PlatformKind), *get_args(TokenService)))} as --kind, got another",
+    )
+
+
+def _service(kind: str | None) -> TokenService:
+    return next(service for service in get_args(TokenService) if service == kind)
+
+
+def _token(path: Path) -> bytes:
+    return read_limited(path, limit=MAX_TOKEN).strip()
+
+
+def _keys(path: Path) -> bytes:
+    return read_limited(path, limit=MAX_JSON_BYTES)
 
 
 def _seconds(text: str | None) -> int:
@@ -140,7 +202,7 @@ def _print_json(value: object) -> None:
     typer.echo(dumps(value).decode("utf-8"))
 
 
-def _show(report: AttestReport, evidence: Evidence) -> None:
+def _show(report: AttestReport, kind: str) -> None:
     if report.verdict is not None:
         _show_claims(report.verdict.claims, protected=report.verdict.protected_by_hardware)
         _show_checks(report.verdict.checks)
@@ -153,7 +215,7 @@ def _show(report: AttestReport, evidence: Evidence) -> None:
         return
     style = "bold green" if report.outcome == "accepted" else "bold red"
     key = {"accepted": "attest.accepted", "refused": "attest.refused"}.get(report.outcome, "attest.not-genuine")
-    sentence = t(key, platform=evidence.platform, time=utc(report.evaluated_at))
+    sentence = t(key, platform=kind, time=utc(report.evaluated_at))
     out.print(f"[{style}]{plain(sentence)}[/]")
 
 
@@ -210,8 +272,8 @@ def _number(value: int | Unchecked) -> str:
     return _accepted(value if isinstance(value, Unchecked) else (value,))
 
 
-def _show_entry(entry: PlatformPolicy) -> None:
-    table = Table(title=t("contract.platform", platform=entry.platform), title_justify="left")
+def _show_entry(entry: PlatformPolicy, title: str) -> None:
+    table = Table(title=plain(title), title_justify="left")
     table.add_column(t("attest.check"), overflow="fold")
     table.add_column(t("attest.expected"), overflow="fold")
     grace = [] if entry.grace is None else [f"{', '.join(entry.grace.statuses)} ({utc(entry.grace.until)})"]

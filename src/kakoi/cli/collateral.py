@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final, get_args
 
 import typer
 
-from kakoi.attest.report import PlatformKind
-from kakoi.broker.collateral import FileCollateral, KeptCollateral, KeptPieces, Source, SplitCollateral, services
+from kakoi.attest.report import PlatformKind, TokenService
+from kakoi.broker.collateral import (
+    FileCollateral,
+    KeptCollateral,
+    KeptPieces,
+    Source,
+    SplitCollateral,
+    WithTokenKeys,
+    services,
+)
 from kakoi.broker.collateral_bundle import MAX_BYTES, import_bundle, make_bundle
 from kakoi.broker.collateral_http import HttpGet
 from kakoi.cli.contract import Party
@@ -28,14 +37,21 @@ _CARD_LIMIT: Final = 1024 * 1024
 CacheOption = Annotated[Path | None, typer.Option("--collateral-cache", help=t("help.collateral-cache"))]
 FromOption = Annotated[str, typer.Option("--collateral-from", help=t("help.collateral-from"))]
 CaOption = Annotated[Path | None, typer.Option("--collateral-ca", help=t("help.collateral-ca"))]
+TokenKeysOption = Annotated[list[str] | None, typer.Option("--token-keys", help=t("help.token-keys"))]
 Cache = Annotated[Path, typer.Option("--collateral-cache", help=t("help.collateral-cache"))]
 
 
-def source(file: Path | None, cache: Path | None, ask: str, ca: Path | None) -> Source:
+def source(file: Path | None, cache: Path | None, ask: str, ca: Path | None, token_keys: Sequence[str] = ()) -> Source:
     """Where a broker gets endorsements: a file, or what is kept in a directory and renewed from the services named.
 
-    With both, the file serves the software platform. Raises Misuse for a combination that means nothing.
+    With both, the file serves the software platform. ``token_keys``: ``SERVICE=FILE`` entries, key sets of attestation
+    services. Raises Misuse for a combination that means nothing.
     """
+    endorsements = _endorsements(file, cache, ask, ca)
+    return _with_token_keys(endorsements, token_keys) if token_keys else endorsements
+
+
+def _endorsements(file: Path | None, cache: Path | None, ask: str, ca: Path | None) -> Source:
     if cache is None:
         if file is None or ask or ca is not None:
             raise Misuse(
@@ -46,6 +62,20 @@ def source(file: Path | None, cache: Path | None, ask: str, ca: Path | None) -> 
         return FileCollateral(file)
     hardware = kept_source(cache, ask, ca)
     return hardware if file is None else SplitCollateral(software=FileCollateral(file), hardware=hardware)
+
+
+def _with_token_keys(inner: Source, entries: Sequence[str]) -> Source:
+    files: dict[str, Path] = {}
+    for entry in entries:
+        name, given, path = entry.partition("=")
+        if name not in get_args(TokenService) or not given or not path or name in files:
+            raise Misuse(
+                "collateral.token-keys",
+                f"expected {'=FILE, '.join(get_args(TokenService))}=FILE, each at most once, got another",
+                hint="the key set that the service publishes, as it stands (docs/collateral.md)",
+            )
+        files[name] = Path(path)
+    return WithTokenKeys(inner, files)
 
 
 def kept_source(cache: Path, ask: str, ca: Path | None) -> KeptCollateral:

@@ -262,6 +262,8 @@ def describe(client: HubClient, contract_id: ObjectId) -> None:
         out.print(t("contract.platform", platform=platform.platform))
         if platform.platform == "software":
             out.print(f"[bold red]{t('software.notice')}[/]")
+    for token in contract.platforms.tokens:
+        out.print(t("contract.token", service=token.service, platform=token.accompanies))
     for weakness in contract.accepted_weaknesses:
         out.print(t("contract.weakness", layer=weakness))
     _describe_approvals(client, contract_id)

@@ -22,7 +22,7 @@ from kakoi.broker import devmode
 from kakoi.broker.desk import Judge
 from kakoi.broker.ledger import Decision, Ledger
 from kakoi.broker.service import Broker
-from kakoi.cli.collateral import CacheOption, CaOption, FromOption, source
+from kakoi.cli.collateral import CacheOption, CaOption, FromOption, TokenKeysOption, source
 from kakoi.cli.contract import HubUrl, Party
 from kakoi.cli.i18n import t
 from kakoi.cli.party import KeyFile
@@ -53,6 +53,7 @@ def broker_serve(
     collateral_cache: CacheOption = None,
     collateral_from: FromOption = "",
     collateral_ca: CaOption = None,
+    token_keys: TokenKeysOption = None,
     accept_software_platform: Annotated[
         bool, typer.Option("--accept-software-platform", help=t("help.accept-software"))
     ] = False,
@@ -81,7 +82,7 @@ def broker_serve(
             home=home,
             ledger=Ledger(home.path / "ledger.sqlite"),
             hub=client,
-            collateral=source(collateral, collateral_cache, collateral_from, collateral_ca),
+            collateral=source(collateral, collateral_cache, collateral_from, collateral_ca, token_keys or ()),
             judge=judge_with(verifiers),
             clock=SystemClock(),
             tell=_tell,
@@ -223,6 +224,8 @@ def enclave_serve(
         int, typer.Option("--claim-seconds", min=2, max=3600, help=t("help.claim-seconds"))
     ] = CLAIM_SECONDS,
     jobs: Annotated[int, typer.Option("--jobs", min=1, max=64, help=t("help.enclave-jobs"))] = 1,
+    attest_with: Annotated[list[str] | None, typer.Option("--attest-with", help=t("help.attest-with"))] = None,
+    attest_key_file: Annotated[Path | None, typer.Option("--attest-key-file", help=t("help.attest-key-file"))] = None,
 ) -> None:
     """Become the enclave: replace this process by the image's program, with nothing of this one left."""
     with errors_as_exit_codes():
@@ -233,6 +236,10 @@ def enclave_serve(
             options += ["--platform-directory", str(directory.resolve())]
         options += ["--token-file", str(token_file.resolve()), "--name", name]
         options += ["--claim-seconds", str(claim_seconds), "--jobs", str(jobs)]
+        for entry in attest_with or []:
+            options += ["--attest-with", entry]
+        if attest_key_file is not None:
+            options += ["--attest-key-file", str(attest_key_file.resolve())]
         command = [sys.executable, "-I", "-B", "-c", _RUN, str(image.resolve()), *options]
         os.execve(sys.executable, command, _environment())  # noqa: S606 - our own interpreter, no shell
 

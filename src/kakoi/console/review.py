@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-from kakoi.attest.policy import PlatformPolicy, Unchecked
+from kakoi.attest.policy import AttestationPolicy, PlatformPolicy, Unchecked
 from kakoi.console.library import Whole
 from kakoi.contract.model import Analysis, Contract, DisclosureRules, Parameter
 from kakoi.sdk.verify import Said
@@ -53,11 +53,18 @@ def _warnings(whole: Whole) -> Iterator[Said]:
         if whole.analyses[analysis.analysis].record.engine == "python":
             yield Said(key="warning.python", parameters={"title": title})
     yield from _people_warnings(whole)
-    for policy in contract.platforms.accepted:
-        if policy.platform != "software":
-            yield from _platform_warnings(policy)
+    yield from _attestation_warnings(contract.platforms)
     if contract.expires - contract.not_before > _LONG_SECONDS:
         yield Said(key="warning.long", parameters={"days": (contract.expires - contract.not_before) // 86400})
+
+
+def _attestation_warnings(policy: AttestationPolicy) -> Iterator[Said]:
+    for entry in policy.accepted:
+        if entry.platform != "software":
+            yield from _platform_warnings(entry)
+    for token in policy.tokens:
+        yield Said(key="warning.token", parameters={"platform": token.accompanies, "service": token.service})
+        yield from _platform_warnings(token.claims)
 
 
 def _platform_warnings(policy: PlatformPolicy) -> Iterator[Said]:
@@ -270,6 +277,9 @@ def _policy_lines(contract: Contract) -> str:
     for policy in contract.platforms.accepted:
         for name in policy.__slots__:
             lines.append(f"{policy.platform} {name}: {_plain(getattr(policy, name))}")
+    for token in contract.platforms.tokens:
+        for name in token.claims.__slots__:
+            lines.append(f"{token.accompanies} + {token.service} {name}: {_plain(getattr(token.claims, name))}")
     return "\n".join(lines)
 
 

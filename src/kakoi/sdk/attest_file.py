@@ -67,15 +67,16 @@ class AttestReport(Record):
     trouble: Trouble | None
 
 
-def _report(
+def report(
     outcome: Outcome,
     now: int,
     *,
     verdict: Verdict | None = None,
-    unappraised: Unappraised | None = None,
+    proved: Unappraised | None = None,
     trouble: Trouble | None = None,
 ) -> AttestReport:
-    return AttestReport(outcome=outcome, evaluated_at=now, verdict=verdict, unappraised=unappraised, trouble=trouble)
+    """A report with one of its three parts."""
+    return AttestReport(outcome=outcome, evaluated_at=now, verdict=verdict, unappraised=proved, trouble=trouble)
 
 
 def verify_only(evidence: Evidence, collateral: Collateral, *, now: int) -> VerifiedEvidence:
@@ -105,23 +106,22 @@ def examine(
         )
     try:
         if policy is None or report_data is None:
-            return _report(
-                "not-appraised", now, unappraised=_unappraised(verify_only(evidence, collateral, now=now))
-            ), None
+            return report("not-appraised", now, proved=unappraised(verify_only(evidence, collateral, now=now))), None
         verifiers = with_software(policy)
         verdict = judge(evidence, collateral, policy, report_data=report_data, now=now, verifiers=verifiers)
-        return _report("accepted", now, verdict=verdict), None
+        return report("accepted", now, verdict=verdict), None
     except AppraisalRefused as error:
-        return _report("refused", now, verdict=error.verdict), error
+        return report("refused", now, verdict=error.verdict), error
     except Misuse:
         raise
     except KakoiError as error:
         told = Trouble(code=error.code, message=error.message[:NOTE], hint=error.hint[:NOTE])
         outcome: Outcome = "refused" if error.code.startswith("appraisal.") else "not-genuine"
-        return _report(outcome, now, trouble=told), error
+        return report(outcome, now, trouble=told), error
 
 
-def _unappraised(verified: VerifiedEvidence) -> Unappraised:
+def unappraised(verified: VerifiedEvidence) -> Unappraised:
+    """What verification proved, marked as judged by nobody."""
     return Unappraised(
         claims=verified.claims,
         protected_by_hardware=verified.protected_by_hardware,

@@ -138,11 +138,15 @@ def contract_from_file(
 
 def policy_from_file(path: Path) -> AttestationPolicy:
     """Accepted platforms from JSON, as ``kakoi enclave policy`` writes it and people edit it. Raises Malformed."""
+    return from_value(AttestationPolicy, encoding.loads(encoding.dumps(policy_value(path))), path.name)
+
+
+def policy_value(path: Path) -> Any:
+    """The JSON of a policy file, not yet judged. Raises Misuse ``file.missing``."""
     try:
-        value = json.loads(path.read_text("utf-8"))
+        return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         raise Misuse("file.missing", f"expected a platform policy in JSON in {path}, found none") from None
-    return from_value(AttestationPolicy, encoding.loads(encoding.dumps(value)), path.name)
 
 
 def merged_rules(overrides: Mapping[str, Any]) -> DisclosureRules:

@@ -27,18 +27,18 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from kakoi.attest import jose
 from kakoi.attest.jose import Members
-from kakoi.attest.report import refusal
+from kakoi.attest.report import TokenService, refusal
 from kakoi.attest.tokens.parse import Algorithm, Token, certificates
 from kakoi.core.errors import Malformed
 from kakoi.core.keys import PublicKey
 from kakoi.core.sealed import Sealed
 from kakoi.core.x509 import NoRevocation, parse_certificate, utc, verify_chain
 
-Service = Literal["azure-maa", "google-confidential-space", "intel-trust-authority"]
+Service = TokenService
 SKEW: Final = 60
 MAX_LIFETIME: Final = 86400
 GOOGLE_ROOT: Final = "40b464f4d4ff947572c6b23869a7bccae3f69ba9c81ade6c09d035e4657e40c4"

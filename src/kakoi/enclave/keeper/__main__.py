@@ -22,6 +22,7 @@ from kakoi.enclave.keeper.drive import CLAIM_SECONDS, Drive, Enclave
 from kakoi.enclave.keeper.hardening import harden
 from kakoi.enclave.keeper.producers import NAMES, producer
 from kakoi.enclave.keeper.secret import Kind, kind_here
+from kakoi.evidence import tokens
 from kakoi.net.client import HubClient
 
 IMAGE: Final = Path(kakoi.__file__).parent.parent
@@ -34,6 +35,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--platform", choices=NAMES, required=True)
     parser.add_argument("--platform-directory", type=Path)
     parser.add_argument("--token-file", type=Path, required=True)
+    parser.add_argument("--attest-with", action="append", default=[])
+    parser.add_argument("--attest-key-file", type=Path)
     parser.add_argument("--name", default="enclave")
     parser.add_argument("--claim-seconds", type=int, default=CLAIM_SECONDS)
     parser.add_argument("--jobs", type=int, default=1)
@@ -76,6 +79,7 @@ def _claims(options: argparse.Namespace, engine: SandboxedEngine, missing: tuple
         missing_layers=tuple(sorted({*missing, *engine.missing_layers})),
         tell=_say,
         claim_seconds=options.claim_seconds,
+        token_clients=tokens.clients(options.attest_with, _api_key(options.attest_key_file)),
     )
     token = _token(options.token_file)
     _say("", _aloud(kind_here()))
@@ -109,7 +113,11 @@ def _token(path: Path) -> str:
     try:
         return path.read_text("ascii").strip()
     except (OSError, UnicodeDecodeError):
-        raise Misuse("file.missing", f"expected the operator's token in {path}, found none") from None
+        raise Misuse("file.missing", f"expected a text in {path}, found none") from None
+
+
+def _api_key(path: Path | None) -> str:
+    return "" if path is None else _token(path)
 
 
 def _say(run: str, step: str) -> None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import io
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
+from kakoi.attest.report import TokenService
 from kakoi.contract.approve import agree
+from kakoi.contract.model import Contract
 from kakoi.contract.sign import seal
 from kakoi.core.dsse import Envelope
 from kakoi.core.errors import KakoiError, Refused, Unavailable
@@ -25,6 +27,7 @@ from kakoi.enclave.keeper.lease import LeaseClock, lease_over
 from kakoi.enclave.keeper.publish import publish
 from kakoi.enclave.keeper.session import Producer, SessionKeys
 from kakoi.enclave.keeper.work import Ended, Engine, Released, Task, Work
+from kakoi.evidence.tokens import TokenClient, WithTokens
 from kakoi.net.answers import Claim
 from kakoi.net.bundle import fetch_bundle
 from kakoi.net.client import HubClient
@@ -70,6 +73,8 @@ class Enclave:
     missing_layers: tuple[str, ...]
     tell: Tell
     claim_seconds: int = CLAIM_SECONDS
+    token_clients: Mapping[TokenService, TokenClient] = field(default_factory=dict)
+    """Attestation services that this machine can ask for tokens, where a contract demands them."""
 
 
 class Drive:
@@ -206,11 +211,18 @@ class Drive:
             self._close_failed(machine, instruction)
         return []
 
+    def _producer(self, contract: Contract) -> Producer:
+        """The hardware, with the tokens that this contract demands beside its evidence."""
+        wanted = frozenset((token.accompanies, token.service) for token in contract.platforms.tokens)
+        if not wanted:
+            return self._enclave.producer
+        return WithTokens(inner=self._enclave.producer, clients=self._enclave.token_clients, wanted=wanted)
+
     def _make_session(self, machine: EnclaveRun, instruction: MakeSession) -> SessionMade:
         self._tell("asks the hardware for evidence")
         self._lease.asked(0)
         self._session = self._keys.session(
-            self._enclave.producer,
+            self._producer(machine.agreement.contract),
             run=self._run_id,
             attempt=machine.attempt,
             contract=machine.agreement.id,
@@ -224,7 +236,7 @@ class Drive:
         self._tell(f"asks the hardware again, renewal {instruction.renewal}")
         self._lease.asked(instruction.renewal)
         envelope = self._keys.renewal(
-            self._enclave.producer,
+            self._producer(machine.agreement.contract),
             run=self._run_id,
             attempt=machine.attempt,
             renewal=instruction.renewal,
