@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from playwright.sync_api import Browser, BrowserContext, CDPSession, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, CDPSession, Error, Page, Playwright, sync_playwright
 
 from kakoi.broker import devmode
 from kakoi.cli.demo.cast import Cast
@@ -63,8 +63,15 @@ class Person:
     errors: list[str] = field(default_factory=list)
 
     def go(self, path: str) -> Page:
-        """Open a page of the person's console."""
-        self.page.goto(self.address + path)
+        """Open a page of the person's console. A form that is still being sent is let finish first."""
+        self.page.wait_for_load_state()
+        try:
+            self.page.goto(self.address + path)
+        except Error as error:
+            if "ERR_ABORTED" not in error.message:
+                raise
+            self.page.wait_for_load_state()
+            self.page.goto(self.address + path)
         return self.page
 
     def credentials(self) -> list[dict[str, Any]]:
@@ -149,7 +156,7 @@ class Theatre:
     def address(self, home: PartyHome) -> str:
         """Where a party's console is, once it is there."""
         path = home.path / "console.address"
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while not path.exists() and time.monotonic() < deadline:
             time.sleep(0.05)
         return path.read_text().strip()
@@ -158,18 +165,23 @@ class Theatre:
         """A party's directory as it is now: its card may have changed."""
         return PartyHome.load(home.path, Unlock(key_file=home.path / "key"))
 
+    def command(self, *arguments: str) -> str:
+        """One command of kakoi; what it printed."""
+        done = subprocess.run(
+            [sys.executable, "-m", "kakoi.cli", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+            env={**os.environ, "NO_COLOR": "1", "COLUMNS": "400", "KAKOI_LANG": "en"},
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
     def invite(self, home: PartyHome, name: str, *, by_command: bool = False) -> str:
         """An administrator's first invitation; by the command itself, or by what it calls, which starts faster."""
         if by_command:
-            command = ["console", "invite", "--party", str(home.path), "--name", name]
-            done = subprocess.run(
-                [sys.executable, "-m", "kakoi.cli", *command],
-                capture_output=True,
-                text=True,
-                check=True,
-                env={**os.environ, "NO_COLOR": "1", "COLUMNS": "400"},
-            )
-            return done.stdout.strip()
+            return self.command("console", "invite", "--party", str(home.path), "--name", name).strip()
         store = Store(home.path / "people.sqlite")
         try:
             token = People(store, SystemClock(), invitation_seconds=600).invite(name, "administrator", by="operator")
@@ -183,7 +195,7 @@ class Theatre:
             raise RuntimeError("no browser yet")
         context = self._browser.new_context(locale=language, viewport={"width": 1280, "height": 900})
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)
         cdp = context.new_cdp_session(page)
         cdp.send("WebAuthn.enable")
         made = cdp.send("WebAuthn.addVirtualAuthenticator", {"options": _AUTHENTICATOR})

@@ -186,7 +186,7 @@ class Visitor:
     def get(self, path: str) -> Any:
         return self.client.get(path)
 
-    def post(self, path: str, **fields: str) -> Any:
+    def post(self, path: str, **fields: str | list[str]) -> Any:
         return self.client.post(path, data={"csrf": self.csrf, **fields})
 
     def confirmed(self, path: str, **fields: str) -> Any:

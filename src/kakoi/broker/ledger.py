@@ -246,6 +246,10 @@ class Ledger:
         """The decision log, oldest first."""
         return [encoding.loads(row[0]) for row in self._db.execute("select body from decision order by seq")]
 
+    def decision_bodies(self) -> list[tuple[int, bytes]]:
+        """Time and canonical JSON of every decision, oldest first: what the chain and inclusion proofs are made of."""
+        return self._db.execute("select at, body from decision order by seq").fetchall()
+
     def unsent(self) -> list[Answer]:
         """Answers the hub has not confirmed."""
         rows = self._db.execute("select run, attempt, stage, about, envelope from answer where sent = 0 order by rowid")

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
 
@@ -18,7 +18,7 @@ from kakoi.attest import registry
 from kakoi.attest.policy import AttestationPolicy
 from kakoi.attest.report import Collateral, Evidence, Verdict
 from kakoi.attest.software.verify import reference_policy
-from kakoi.broker import devmode
+from kakoi.broker import decisions, devmode
 from kakoi.broker.desk import Judge
 from kakoi.broker.ledger import Decision, Ledger
 from kakoi.broker.service import Broker
@@ -26,9 +26,11 @@ from kakoi.cli.collateral import CacheOption, CaOption, FromOption, TokenKeysOpt
 from kakoi.cli.contract import HubUrl, Party
 from kakoi.cli.i18n import t
 from kakoi.cli.party import KeyFile
-from kakoi.cli.ui import SystemClock, err, errors_as_exit_codes, open_party, out, require_party
+from kakoi.cli.ui import SystemClock, err, errors_as_exit_codes, open_party, out, require_party, words
 from kakoi.cli.watch import MetricsPort, watching
 from kakoi.contract.approve import Agreement
+from kakoi.contract.sign import open_card
+from kakoi.core.dsse import Envelope
 from kakoi.core.errors import Misuse, Unavailable
 from kakoi.core.records import to_value
 from kakoi.enclave import image as images
@@ -36,7 +38,7 @@ from kakoi.enclave.keeper.drive import CLAIM_SECONDS
 from kakoi.evidence import software
 from kakoi.evidence.software import SoftwarePlatform
 from kakoi.net.client import HubClient
-from kakoi.party.files import whole_or_absent, write_private
+from kakoi.party.files import read_limited, whole_or_absent, write_private
 
 broker_app = typer.Typer(no_args_is_help=True, help=t("help.broker"))
 enclave_app = typer.Typer(no_args_is_help=True, help=t("help.enclave"))
@@ -158,6 +160,44 @@ def broker_log(party: Annotated[Path, typer.Option("--party", help=t("help.party
         require_party(party)
         for decision in Ledger(party / "ledger.sqlite").decisions():
             typer.echo(json.dumps(decision, ensure_ascii=False))
+
+
+@broker_app.command("prove", help=t("help.broker-prove"))
+def broker_prove(
+    party: Party,
+    number: Annotated[int, typer.Option("--number", min=1, help=t("help.decision-number"))],
+    out_file: Annotated[Path, typer.Option("--out", help=t("help.out"))],
+    key_file: KeyFile = None,
+) -> None:
+    """Write one decision with a proof that it is in this party's decision log, for somebody who may not see the others."""
+    with errors_as_exit_codes():
+        home = open_party(party, key_file)
+        with closing(Ledger(home.path / "ledger.sqlite")) as ledger:
+            proof = decisions.prove(home, ledger, number, now=SystemClock().now())
+        write_private(out_file, proof.encode())
+        out.print(t("run.written", path=out_file))
+
+
+@broker_app.command("check-proof", help=t("help.broker-check-proof"))
+def broker_check_proof(
+    file: Annotated[Path, typer.Argument(help=t("help.decision-proof"))],
+    card: Annotated[Path, typer.Option("--card", help=t("help.card-file"))],
+) -> None:
+    """Check such a proof against the party's card, and print the decision."""
+    with errors_as_exit_codes():
+        signed = open_card(Envelope.decode(read_limited(card, limit=1024 * 1024)))
+        proven = decisions.verify(read_limited(file, limit=decisions.DecisionProof.MAX_BYTES), signed)
+        typer.echo(json.dumps(proven.body, ensure_ascii=False))
+        err.print(
+            t(
+                "broker.proven",
+                number=proven.number,
+                size=proven.head.size,
+                name=signed.record.name,
+                root=proven.head.root,
+                words=words(proven.head.root),
+            )
+        )
 
 
 @platform_app.command("new", help=t("help.platform-new"))

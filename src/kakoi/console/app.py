@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 
 from kakoi.console import pages_contracts as contracts
 from kakoi.console import pages_door as door
+from kakoi.console import pages_draft as draft
 from kakoi.console import pages_other as other
 from kakoi.console import pages_people as people
 from kakoi.console import pages_runs as runs
@@ -79,6 +80,7 @@ ROUTES: Final = (
     _get("/data", other.data_page),
     _get("/data/{manifest}", other.dataset_page),
     _get("/decisions", other.decisions_page),
+    _get("/decisions/{number}/proof", other.decision_proof),
     _get("/settings", settings_pages.settings_page),
     _post("/settings/mail", settings_pages.set_mailbox),
     _post("/settings/webhook", settings_pages.set_webhook, "administrator"),
@@ -86,6 +88,8 @@ ROUTES: Final = (
     _get("/analyst", other.analyst_page),
     _post("/analyst/publish", other.publish),
     _get("/contracts", contracts.contracts_page),
+    _get("/contracts/new", draft.new_contract_page),
+    _post("/contracts/new", draft.new_contract),
     _get("/contracts/{contract}", contracts.contract_page),
     _get("/contracts/{contract}/raw", contracts.raw_contract),
     _get("/contracts/{contract}/log", contracts.log_part),
@@ -168,8 +172,17 @@ def _pages() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["b64"] = b64
+    environment.tests["numeric"] = _numeric
     environment.globals["asset"] = {name: f"/static/{name}?{_digest(name)}" for name in STATIC}
     return environment
+
+
+def _numeric(cell: str | None) -> bool:
+    """Whether a cell of an output stands with the numbers; empty ones do."""
+    try:
+        return cell is None or float(cell) is not None
+    except ValueError:
+        return False
 
 
 def _static(name: str) -> bytes:

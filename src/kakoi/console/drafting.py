@@ -96,7 +96,7 @@ def next_version(library: Library, home: PartyHome, whole: Whole, wishes: Wishes
             for entry in whole.contract.data
         ),
         analyses=tuple(
-            ContractAnalysis(analysis=_analysis(library, home, identity, ids), max_runs=runs)
+            ContractAnalysis(analysis=under_present_card(library, home, identity, ids), max_runs=runs)
             for identity, runs in wishes.analyses
         ),
         recipients=tuple(ids[party] for party in whole.contract.recipients),
@@ -110,7 +110,7 @@ def next_version(library: Library, home: PartyHome, whole: Whole, wishes: Wishes
     return seal(contract, home.keys.signer())
 
 
-def _analysis(library: Library, home: PartyHome, identity: str, ids: dict[str, PartyId]) -> ObjectId:
+def under_present_card(library: Library, home: PartyHome, identity: str, ids: dict[str, PartyId]) -> ObjectId:
     """An analysis under its author's present card. One's own is signed anew; another's must have been."""
     envelope = library.envelope(identity)
     analysis = Analysis.decode(envelope.payload)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar, cast
@@ -25,7 +25,9 @@ from kakoi.net.answers import FeedItem, RunState
 from kakoi.net.bundle import fetch_bundle
 from kakoi.net.client import HubClient
 from kakoi.party.home import PartyHome
+from kakoi.sdk.preview import StoredPreview
 from kakoi.wire.messages import RunRequest
+from kakoi.wire.preview import Preview
 
 T = TypeVar("T")
 _MOST_BYTES: Final = 64 * 1024 * 1024
@@ -139,6 +141,18 @@ class Library:
         """All cards that the hub knows, oldest first."""
         return list(self._good(self.items(PartyCard.KIND), lambda item: self.card(item.id)))
 
+    def manifests(self, cards: Mapping[str, Signed[PartyCard]]) -> list[Signed[DatasetManifest]]:
+        """Data sets that these parties signed under these cards, oldest first."""
+
+        def read(item: FeedItem) -> Signed[DatasetManifest]:
+            envelope = self.envelope(item.id)
+            owner = DatasetManifest.decode(envelope.payload).owner
+            if owner not in cards:
+                raise Refused("contract.unknown-party", "expected a party of the contract, got somebody else")
+            return open_signed(DatasetManifest, envelope, cards[owner])
+
+        return list(self._good(self.items(DatasetManifest.KIND), read))
+
     # -- contracts
 
     def contracts(self) -> list[Whole]:
@@ -206,6 +220,25 @@ class Library:
             except (Malformed, Refused):
                 continue
         return found
+
+    def previews(self, whole: Whole) -> tuple[StoredPreview, ...]:
+        """Rehearsals that the contract's parties signed: of each party the last, newest first. Claims: they prove nothing."""
+        found: dict[str, StoredPreview] = {}
+        for item in self.items(Preview.KIND, contract=whole.id):
+            try:
+                made = self._once("preview", item.id, partial(self._preview, item.id, whole))
+            except (Malformed, Refused):
+                continue
+            found[made.preview.party] = made
+        return tuple(sorted(found.values(), key=lambda made: -made.preview.made_at))
+
+    def _preview(self, identity: str, whole: Whole) -> StoredPreview:
+        envelope = self.envelope(identity)
+        claimed = Preview.decode(envelope.payload)
+        if claimed.party not in whole.cards or claimed.contract != whole.id:
+            raise Refused("contract.unknown-party", "expected a party of the contract, got somebody else")
+        record = open_signed(Preview, envelope, whole.cards[claimed.party]).record
+        return StoredPreview(preview=record, by=whole.name(record.party))
 
     def agreement(self, identity: str) -> Agreement:
         """The contract with every party's approval. Raises Refused naming who has not approved."""

@@ -21,6 +21,7 @@ from kakoi.core.errors import KakoiError, Malformed, Refused
 from kakoi.core.ids import parse_id
 from kakoi.core.records import from_value, to_value
 from kakoi.net import log as logs
+from kakoi.sdk.preview import outputs_shown
 
 
 def contracts_page(visit: Visit) -> Response:
@@ -66,6 +67,9 @@ def _review(visit: Visit, item: Standing) -> dict[str, Any]:
         "recipients": [whole.name(party) for party in whole.contract.recipients],
         "owners": list(dict.fromkeys(whole.name(entry.owner) for entry in whole.contract.data)),
         "software": any(policy.platform == "software" for policy in whole.contract.platforms.accepted),
+        "previews": library.previews(whole),
+        "example": review.example,
+        "shown": outputs_shown,
         "raw": _pretty(whole),
     }
 

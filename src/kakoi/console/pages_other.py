@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import tomllib
+from contextlib import closing
 from typing import Any, Literal
 
 from starlette.responses import Response
 
+from kakoi.broker import decisions
+from kakoi.broker.decisions import DecisionHead
+from kakoi.broker.ledger import Ledger
 from kakoi.console import runs
 from kakoi.console.contracts import all_standings
 from kakoi.console.drafting import published
+from kakoi.console.first_draft import offer
 from kakoi.console.memory import Memory
 from kakoi.console.visit import Visit
 from kakoi.console.waits import recent_runs, waits_for
 from kakoi.contract.model import Analysis, DatasetManifest
 from kakoi.contract.sign import open_signed, seal
 from kakoi.core import encoding
-from kakoi.core.errors import Malformed, Refused
+from kakoi.core.errors import KakoiError, Malformed, Refused
 from kakoi.core.records import from_value
 
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "parameters": {"minimum": None, "maximum": None, "choices": []},
     "outputs": {"parameters": 0, "max_rows": 100},
+}
+
+_MEMBERS = {
+    "parameters": {"name", "type", "minimum", "maximum", "choices"},
+    "outputs": {"name", "shape", "columns", "parameters", "max_rows"},
 }
 
 
@@ -110,10 +120,33 @@ def decisions_page(visit: Visit) -> Response:
     return visit.page(
         "decisions.html",
         total=memory.check(),
+        head=_head(visit),
         decisions=found,
         more=found[-1].seq if len(found) == 50 else 0,
         events=visit.console.store.rows("select at, person, what, about from event order by seq desc limit 30"),
     )
+
+
+def _head(visit: Visit) -> DecisionHead | None:
+    """The log's signed head, if there are decisions."""
+    console = visit.console
+    with closing(Ledger(console.home.path / "ledger.sqlite")) as ledger:
+        try:
+            return decisions.head(console.home, ledger, now=console.clock.now()).record
+        except Refused:
+            return None
+
+
+def decision_proof(visit: Visit) -> Response:
+    """One decision with its proof, as a file that is checked again before it is given out."""
+    console, number = visit.console, visit.path("number")
+    if not (number.isascii() and number.isdigit() and len(number) < 10):
+        raise Refused("console.not-found", "expected the address of a page of this console, got another")
+    with closing(Ledger(console.home.path / "ledger.sqlite")) as ledger:
+        data = decisions.prove(console.home, ledger, int(number), now=console.clock.now()).encode()
+    decisions.verify(data, console.home.card)
+    headers = {"content-disposition": f'attachment; filename="decision-{int(number)}.kakoi-proof.json"'}
+    return Response(data, media_type="application/octet-stream", headers=headers)
 
 
 # The analyst's desk ---------------------------------------------------------------------------------------------------
@@ -124,7 +157,7 @@ def analyst_page(visit: Visit) -> Response:
     return visit.page("analyst.html", **_desk(visit))
 
 
-def _desk(visit: Visit) -> dict[str, Any]:
+def _desk(visit: Visit, wrong: KakoiError | None = None) -> dict[str, Any]:
     library, home = visit.console.library, visit.console.home
     everything = all_standings(visit.console)
     standings = [
@@ -133,9 +166,10 @@ def _desk(visit: Visit) -> dict[str, Any]:
         if item.status in ("in-force", "waiting", "not-yet") and set(home.ids) & set(item.whole.parties_with("analyst"))
     ]
     tables: dict[str, list[Any]] = {}
-    for item in standings:
-        for manifest in item.whole.manifests.values():
-            tables.setdefault(manifest.record.table, list(manifest.record.columns))
+    named = [manifest for item in standings for manifest in item.whole.manifests.values()]
+    for manifest in (*named, *offer(library, home).data):
+        known = tables.setdefault(manifest.record.table, [])
+        known += [column for column in manifest.record.columns if column.name not in {c.name for c in known}]
     history = [
         runs.view(library, request.id)
         for item in everything
@@ -149,18 +183,25 @@ def _desk(visit: Visit) -> dict[str, Any]:
         "history": history[:15],
         "published": published(library, home),
         "form": visit.form,
+        "ticked": set(visit.form.get("column", "").split("\n")),
+        "wrong": wrong,
     }
 
 
 def publish(visit: Visit) -> Response:
-    """Sign an analysis and publish it; a contract's next version can then name it."""
+    """Sign an analysis and publish it; a contract can then name it. What was typed is kept when something is wrong."""
     console = visit.console
-    analysis = _analysis(visit)
+    try:
+        analysis = _analysis(visit)
+    except (Malformed, Refused) as error:
+        return visit.page("analyst.html", status=400, **_desk(visit, error))
     envelope = seal(analysis, console.home.keys.signer())
     console.library.hub.put_object(console.home.card.envelope)
     console.library.hub.put_object(envelope)
     console.store.note(console.clock.now(), visit.who.member.name, "published", envelope.payload_id)
     target = visit.form.get("contract", "")
+    if target == "new":
+        return visit.go_with("/contracts/new", envelope.payload_id)
     if target and target in {whole.id for whole in console.library.contracts()}:
         return visit.go_with(f"/contracts/{target}/amend", envelope.payload_id)
     return visit.go("/analyst")
@@ -203,5 +244,12 @@ def _declared(text: str) -> dict[str, Any]:
         entries = value.get(name, [])
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise Malformed("draft.toml", f"expected {name} as a list of tables", hint=f"[[{name}]]")
+        unknown = sorted({member for entry in entries for member in entry} - _MEMBERS[name])
+        if unknown:
+            raise Malformed(
+                "draft.unknown",
+                f"expected only {', '.join(sorted(_MEMBERS[name]))} in {name}, got: {unknown[0]}",
+                hint="docs/formats/drafts.md describes them",
+            )
         made[name] = [{**default, **entry} for entry in entries]
     return made

@@ -16,6 +16,7 @@ from kakoi.attest.policy import AttestationPolicy, PlatformPolicy, Unchecked
 from kakoi.console.library import Whole
 from kakoi.contract.model import Analysis, Contract, DisclosureRules, Parameter
 from kakoi.sdk.verify import Said
+from kakoi.wire.preview import AnalysisPreview, Rehearsal
 
 _LEAST_PEOPLE: Final = 3
 _MOST_DIGITS: Final = 6
@@ -142,6 +143,13 @@ def output_sentences(analysis: Analysis) -> tuple[Said, ...]:
             )
         )
     return tuple(made)
+
+
+def example(preview: AnalysisPreview) -> Rehearsal | None:
+    """The rehearsal to show: of the size in the middle, or of the nearest larger one from which something left."""
+    left = [item for item in preview.rehearsals if item.outputs]
+    middle = preview.rehearsals[len(preview.rehearsals) // 2].people
+    return next((item for item in left if item.people >= middle), left[-1] if left else None)
 
 
 # What changed ---------------------------------------------------------------------------------------------------------
