@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from kakoi.cli.i18n import t
 from kakoi.cli.ui import SystemClock, errors_as_exit_codes, out
 from kakoi.contract.model import LogKey
 from kakoi.core.errors import Misuse
+from kakoi.core.ids import parse_id
 from kakoi.party.files import read_limited, write_private
 
 app = typer.Typer(no_args_is_help=True, help=t("help.hub-app"))
@@ -101,6 +103,27 @@ def collect(
         found = collect_blobs(settings, now=SystemClock().now(), delete=delete)
         key = "hub.deleted" if delete else "hub.orphans"
         out.print(t(key, kept=found.kept, count=found.deleted, size=found.deleted_bytes))
+
+
+@app.command("quota", help=t("help.hub-quota"))
+def quota(
+    directory: Directory,
+    party: Annotated[str, typer.Argument(help=t("help.hub-quota-party"))] = "",
+    most: Annotated[int | None, typer.Option("--bytes", min=0, help=t("help.hub-quota-bytes"))] = None,
+    database: Database = "",
+) -> None:
+    """Show who keeps how much, or allow a party another amount of encrypted data."""
+    from kakoi.hub.settings import Settings
+    from kakoi.hub.upkeep import allow, usage
+
+    with errors_as_exit_codes():
+        settings = Settings(directory=directory, database_url=database)
+        if party:
+            allow(settings, parse_id(party), most)
+        table = Table(t("hub.quota-who"), t("hub.quota-blobs"), t("hub.quota-most"), t("hub.quota-objects"))
+        for item in usage(settings):
+            table.add_row(item.identity, f"{item.blob_bytes:,}", f"{item.most_bytes:,}", f"{item.objects:,}")
+        out.print(table)
 
 
 @app.command("backup", help=t("help.hub-backup"))

@@ -16,10 +16,10 @@ from starlette.types import Receive, Scope, Send
 from kakoi.core.errors import Malformed, Refused, Unavailable
 from kakoi.core.ids import BlobId, parse_id
 from kakoi.hub.blobs import not_found
-from kakoi.hub.http import Budget, Query, announced, answer, chunks, path_id, read_body
+from kakoi.hub.http import Budget, Query, announced, answer, chunks, path_id, read_body, who_asks
 from kakoi.hub.hub import Hub
 from kakoi.hub.notify import Listener
-from kakoi.net.answers import BlobStored, ClaimRequest, ClaimUpdate, Health
+from kakoi.net.answers import BlobStored, ClaimRequest, ClaimUpdate, Health, PartHeld
 
 T = TypeVar("T")
 _RANGE: Final = re.compile(r"bytes=([0-9]{1,16})-([0-9]{0,16})\Z")
@@ -64,6 +64,9 @@ class Api:
             ("PUT", "/blobs/{identity}", self.put_blob),
             ("HEAD", "/blobs/{identity}", self.head_blob),  # before GET, which would answer HEAD too
             ("GET", "/blobs/{identity}", self.get_blob),
+            ("GET", "/blobs/{identity}/parts", self.parts_held),
+            ("PUT", "/blobs/{identity}/parts/{number}", self.put_part),
+            ("POST", "/blobs/{identity}/parts", self.join_parts),
             ("POST", "/claims", self.claim),
             ("POST", "/claims/{identity}", self.update_claim),
             ("GET", "/runs", self.list_runs),
@@ -89,7 +92,7 @@ class Api:
         self._hub.blobs.require_space(0)  # the database is on the same disk
         body = await read_body(request, self._limits.object_bytes, self._limits, self._hub.memory)
         token = request.headers.get("kakoi-claim", "")
-        item, new = await self._hub.objects.put(path_id(request), body, token)
+        item, new = await self._hub.objects.put(path_id(request), body, token, who_asks(request))
         return answer(item, status=201 if new else 200)
 
     async def get_object(self, request: Request) -> Response:
@@ -122,8 +125,32 @@ class Api:
         if await self._hub.blobs.size(blob, renew=True) is not None:
             return answer(BlobStored(blob=blob))
         with self._hub.uploads.take():
-            await self._hub.blobs.put(blob, length, chunks(request, length, self._limits))
+            await self._hub.parts.whole(who_asks(request), blob, length, chunks(request, length, self._limits))
         return answer(BlobStored(blob=blob), status=201)
+
+    async def parts_held(self, request: Request) -> Response:
+        """Which parts of a large blob are here?"""
+        query = Query(request, "size")
+        return answer(await self._hub.parts.held(who_asks(request), BlobId(path_id(request)), query.integer("size")))
+
+    async def put_part(self, request: Request) -> Response:
+        """Take one part of a large blob."""
+        query = Query(request, "size", "sha256")
+        blob, size, digest = BlobId(path_id(request)), query.integer("size"), parse_id(query.text("sha256"))
+        number = Query.number(str(request.path_params["number"]), "the part")
+        length = announced(request, self._hub.parts.part_length(size, number))
+        with self._hub.uploads.take():
+            data = b"".join([chunk async for chunk in chunks(request, length, self._limits)])
+            await self._hub.parts.part(who_asks(request), blob, size, number, digest, data)
+        return answer(PartHeld(number=number, digest=digest), status=201)
+
+    async def join_parts(self, request: Request) -> Response:
+        """Make a large blob of its parts."""
+        query = Query(request, "size")
+        blob = BlobId(path_id(request))
+        with self._hub.uploads.take():
+            joined = await self._hub.parts.join(who_asks(request), blob, query.integer("size"))
+        return answer(BlobStored(blob=blob), status=201) if joined else Response(status_code=202)
 
     async def head_blob(self, request: Request) -> Response:
         """How large is a blob?"""

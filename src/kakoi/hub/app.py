@@ -46,7 +46,12 @@ def app_of(
     app.add_exception_handler(HTTPException, _framework_error)
     head_bytes = hub.settings.limits.head_bytes
     app.add_middleware(
-        Perimeter, requests=hub.requests, head_bytes=head_bytes, on_fatal=on_fatal, on_refused=on_refused
+        Perimeter,
+        requests=hub.requests,
+        budgets=hub.budgets,
+        head_bytes=head_bytes,
+        on_fatal=on_fatal,
+        on_refused=on_refused,
     )
     app.state.hub = hub
     return app

@@ -43,7 +43,8 @@ def audit(connection: Connection) -> Audit:
     2. the log holds each object of a logged kind once, in the feed's order, and nothing else;
     3. every stored hash of the log is the one computed from its entries, and none is missing or left over;
     4. every run request has its run, in a state that exists;
-    5. the head is where the rows are.
+    5. the head is where the rows are;
+    6. what each party keeps is the sum of its blobs.
 
     Raises Fatal at the first contradiction.
     """
@@ -55,6 +56,7 @@ def audit(connection: Connection) -> Audit:
     change = connection.execute(select(func.coalesce(func.max(schema.runs.c.change), 0))).scalar_one()
     if (head.seq, head.size) != (last, tree.size) or head.change < change:
         _wrong("the head to be where the rows are")
+    _usage(connection)
     objects = connection.execute(select(func.count()).select_from(schema.objects)).scalar_one()
     return Audit(objects=objects, runs=runs, size=tree.size, root=tree.root)
 
@@ -119,6 +121,17 @@ def _runs(connection: Connection) -> int:
     if any(row.state not in states or not 0 <= row.attempt <= MAX_ATTEMPTS for row in rows):
         _wrong("every run in a state that exists")
     return len(rows)
+
+
+def _usage(connection: Connection) -> None:
+    blobs, usage = schema.blobs.c, schema.usage.c
+    sums = select(blobs.identity, func.count(), func.sum(blobs.size)).group_by(blobs.identity)
+    kept = {row[0]: (row[1], int(row[2])) for row in connection.execute(sums)}
+    said = {row.identity: (row.blobs, row.blob_bytes) for row in connection.execute(select(schema.usage))}
+    if {name: amounts for name, amounts in said.items() if amounts != (0, 0)} != kept:
+        _wrong("everybody's usage to be the sum of its blobs")
+    if connection.execute(select(usage.identity).where((usage.objects < 0) | (usage.object_bytes < 0))).first():
+        _wrong("no usage below zero")
 
 
 def _wrong(what: str) -> NoReturn:

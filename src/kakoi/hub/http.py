@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -16,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from kakoi.core.errors import Fatal, KakoiError, Malformed, Misuse, Refused, Unavailable
 from kakoi.core.ids import ObjectId, parse_id
 from kakoi.core.records import Record
+from kakoi.hub.budgets import Budgets, Identity, prefix_of
 from kakoi.hub.settings import Limits
 from kakoi.net.answers import ErrorAnswer
 
@@ -30,6 +32,8 @@ _STATUS: Final = {
     "hub.length-required": 411,
     "hub.method": 405,
     "hub.not-found": 404,
+    "hub.parts-missing": 409,
+    "hub.rate": 429,
     "hub.range": 416,
     "hub.run-ended": 409,
     "hub.run-unknown": 409,
@@ -60,8 +64,8 @@ def error_answer(error: KakoiError) -> Response:
     status = _STATUS.get(error.code) or next((number for family, number in _FAMILIES if isinstance(error, family)), 500)
     body = ErrorAnswer(code=error.code, message=error.message[:2000], hint=error.hint[:2000]).encode()
     headers = dict(_HEADERS)
-    if status == 503:
-        headers["Retry-After"] = "1"
+    if status in (429, 503):
+        headers["Retry-After"] = str(max(1, math.ceil(getattr(error, "after", 1))))
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return Response(body, status, headers, "application/json")
@@ -95,6 +99,11 @@ class Query:
         text = self.text(name, default="" if default is not None else None)
         if text == "" and default is not None:
             return default
+        return self.number(text, name, most=most)
+
+    @staticmethod
+    def number(text: str, name: str, *, most: int = _MOST_INTEGER) -> int:
+        """A number from 0 to ``most``, spelt in one way. Raises Malformed."""
         if not (text.isascii() and text.isdigit() and len(text) <= 16 and int(text) <= most):
             raise Malformed("hub.query", f"expected a number from 0 to {most} as {name}, got something else")
         return int(text)
@@ -119,6 +128,12 @@ class Query:
         if len(values) > most:
             raise Malformed("hub.query", f"expected {name} at most {most} times, got more")
         return values
+
+
+def who_asks(request: Request) -> Identity:
+    """The identity that the perimeter found: its party is empty unless the request's signature was verified."""
+    who: Identity = request.state.who
+    return who
 
 
 def path_id(request: Request) -> ObjectId:
@@ -197,12 +212,14 @@ class Perimeter:
         self,
         app: ASGIApp,
         requests: Budget,
+        budgets: Budgets,
         head_bytes: int,
         on_fatal: Callable[[Fatal], None],
         on_refused: Callable[[KakoiError, str], None] = lambda error, address: None,
     ) -> None:
         """``on_refused`` hears every error that is answered, and the address of whoever asked."""
-        self._app, self._requests, self._head_bytes, self._on_fatal = app, requests, head_bytes, on_fatal
+        self._app, self._requests, self._budgets = app, requests, budgets
+        self._head_bytes, self._on_fatal = head_bytes, on_fatal
         self._on_refused = on_refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -219,6 +236,9 @@ class Perimeter:
 
         try:
             self._check_head(scope)
+            who = Identity(prefix=prefix_of(scope["client"][0] if scope.get("client") else ""))
+            scope.setdefault("state", {})["who"] = who
+            self._budgets.request(who)
             with self._requests.take():
                 await self._app(scope, receive, tell)  # type: ignore[arg-type]
         except KakoiError as error:

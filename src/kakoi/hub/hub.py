@@ -17,20 +17,24 @@ from kakoi.core.crypto import same
 from kakoi.core.encoding import sha256
 from kakoi.core.errors import KakoiError, Misuse
 from kakoi.hub import schema
+from kakoi.hub.budgets import Budgets
 from kakoi.hub.database import Database
 from kakoi.hub.files import TEMPORARY, disk_errors, exclusively, read_secret, sweep, write_whole
 from kakoi.hub.http import Budget
 from kakoi.hub.log import Log
 from kakoi.hub.notify import Notifier
 from kakoi.hub.objects import Objects
+from kakoi.hub.quota import Quota
 from kakoi.hub.remote import open_blobs
 from kakoi.hub.runs import Runs
 from kakoi.hub.settings import Settings
+from kakoi.hub.uploads import Uploads
 
 DATABASE_FILE: Final = "hub.sqlite"
 TOKEN_FILE: Final = "operator.token"  # noqa: S105 - a file's name
 _TOKEN_LEAST: Final = 32
 _TICK: Final = 1.0
+_UPLOAD_TICKS: Final = 600
 logger = logging.getLogger("kakoi.hub")
 
 
@@ -55,7 +59,10 @@ class Hub:
         stack.callback(self.database.close)
         self.log = Log(settings.directory, self.database, settings.log_origin)
         self.blobs = open_blobs(settings)
-        self.objects = Objects(self.database)
+        self.budgets = Budgets(limits, time.monotonic)
+        self.objects = Objects(self.database, self.budgets, limits)
+        self.quota = Quota(self.database, limits)
+        self.parts = Uploads(self.blobs, self.quota, limits)
         self.runs = Runs(self.database, limits.claim_seconds)
         self.notifier = Notifier(limits.waiters)
         self.database.on_news = self.notifier.publish
@@ -82,6 +89,7 @@ class Hub:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+        await self.parts.close()
         await asyncio.to_thread(self.release)
 
     def release(self) -> None:
@@ -105,11 +113,15 @@ class Hub:
         await self.database.read(lambda connection: connection.execute(select(schema.head.c.seq)).scalar_one())
 
     async def _expire(self) -> None:
-        """Once a second, claims that were not renewed go back to the queue."""
+        """Once a second, claims that were not renewed go back to the queue; once in a while, the space of uploads too."""
+        ticks = 0
         while True:
             await asyncio.sleep(_TICK)
             try:
                 await self.runs.expire()
+                ticks += 1
+                if ticks % _UPLOAD_TICKS == 1:
+                    await self.quota.expire()
             except KakoiError as error:  # requests meet the same error, and stop the hub if it is Fatal
                 logger.warning("%s", error)
 

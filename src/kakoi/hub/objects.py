@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, Select, exists, insert, select
 
-from kakoi.contract.model import Contract
+from kakoi.contract.model import Contract, PartyCard
 from kakoi.core import dsse
 from kakoi.core.crypto import VerifyingKey
 from kakoi.core.dsse import Envelope
@@ -18,9 +18,12 @@ from kakoi.core.encoding import sha256
 from kakoi.core.errors import Malformed, Refused
 from kakoi.core.ids import ObjectId
 from kakoi.hub import schema
+from kakoi.hub.budgets import Budgets, Identity
 from kakoi.hub.database import Database, Transaction
 from kakoi.hub.kinds import RULES, Described, describe
 from kakoi.hub.notify import ObjectNews, RunNews
+from kakoi.hub.quota import count_object
+from kakoi.hub.settings import Limits
 from kakoi.net.answers import FeedItem, FeedPage
 from kakoi.tlog.leaf import leaf_hash
 from kakoi.wire.messages import RunFailure, RunRequest, SealedResult, Session
@@ -52,35 +55,57 @@ class Admitted:
     what: Described
     holder: Holder
     token: str
+    keeper: str
+    """Whose quota it counts against; empty for what runs make."""
 
 
 class Objects:
     """The hub's objects."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, budgets: Budgets, limits: Limits) -> None:
+        self._database, self._budgets, self._limits = database, budgets, limits
         self._holders: OrderedDict[tuple[str, ...], Holder] = OrderedDict()
 
-    async def put(self, object_id: ObjectId, body: bytes, token: str) -> tuple[FeedItem, bool]:
-        """Store an object; its place in the feed, and whether it is new.
+    async def put(self, object_id: ObjectId, body: bytes, token: str, who: Identity) -> tuple[FeedItem, bool]:
+        """Store an object; its place in the feed, and whether it is new. Cheap checks come first.
 
         1. the envelope is canonical and its payload has the id;
         2. kind, size and references are acceptable;
         3. the signer is known (or introduces itself) and may sign this kind;
-        4. both signatures verify;
-        5. in one transaction: unless the object is there already, contract, run and claim fit, and object, references,
-           key, run and log entry are written.
+        4. whoever sends it has not sent too many wrong signatures, too many new cards, too many objects;
+        5. both signatures verify;
+        6. in one transaction: unless the object is there already, contract, run and claim fit, and object, references,
+           key, run and log entry are written, and counted against the signer's quota.
 
-        Raises Malformed or Refused.
+        Raises Malformed, Refused or, beyond a budget, Later.
         """
         envelope = Envelope.decode(body)
         if envelope.payload_id != object_id:
             raise Malformed("hub.object-id", "expected a payload with the id in the address, got another")
         what = describe(envelope)
-        holder = await self._holder(envelope, what)
-        dsse.verify(envelope, holder.key, payload_type=what.payload_type)
-        admitted = Admitted(id=object_id, envelope=body, what=what, holder=holder, token=token)
-        return await self._database.write(lambda transaction: store(transaction, admitted))
+        if what.rule.name == PartyCard.KIND:
+            found = await self._database.read(lambda connection: _find(connection, object_id))
+            if found is not None:
+                return found, False  # everybody sends a card before anything else
+        holder = await self._verified(envelope, what, who)
+        admitted = Admitted(
+            id=object_id, envelope=body, what=what, holder=holder, token=token, keeper=_keeper(what, who)
+        )
+        return await self._database.write(lambda transaction: store(transaction, admitted, self._limits))
+
+    async def _verified(self, envelope: Envelope, what: Described, who: Identity) -> Holder:
+        self._budgets.may_verify(who)
+        try:
+            holder = await self._holder(envelope, what)
+            dsse.verify(envelope, holder.key, payload_type=what.payload_type)
+        except (Malformed, Refused):
+            self._budgets.wrong_signature(who)
+            raise
+        if what.rule.name == PartyCard.KIND:
+            self._budgets.card(who)
+        elif what.rule.signer == "party":
+            self._budgets.object(what.hex_member(what.rule.named_by))
+        return holder
 
     async def get(self, object_id: ObjectId) -> bytes:
         """An object's envelope, as it was put. Raises Refused if there is none."""
@@ -124,6 +149,12 @@ class Objects:
         return found
 
 
+def _keeper(what: Described, who: Identity) -> str:
+    if what.rule.name == PartyCard.KIND:
+        return who.name
+    return Identity(prefix="", party=what.hex_member(what.rule.named_by)).name if what.rule.signer == "party" else ""
+
+
 def _introduced(object_id: ObjectId, what: Described) -> Holder:
     """The key that a party card or a session brings along."""
     session = what.rule.name == Session.KIND
@@ -161,7 +192,7 @@ def _find(connection: Connection, object_id: str) -> FeedItem | None:
 # -- writing
 
 
-def store(transaction: Transaction, item: Admitted) -> tuple[FeedItem, bool]:
+def store(transaction: Transaction, item: Admitted, limits: Limits) -> tuple[FeedItem, bool]:
     """Write an object with all that hangs on it. Refuses before it writes."""
     found = _find(transaction.connection, item.id)
     if found is not None:
@@ -171,6 +202,8 @@ def store(transaction: Transaction, item: Admitted) -> tuple[FeedItem, bool]:
         _check_party(transaction.connection, item)
     if what.rule.of_run:
         _check_run(transaction, item)
+    if item.keeper:
+        count_object(transaction, item.keeper, len(item.envelope), limits)
     seq = transaction.next_seq()
     kind = what.rule.name
     row = {"seq": seq, "id": item.id, "kind": kind, "signer": item.holder.key.ed25519_keyid}

@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, SmallInteger, String, Table
 
-VERSION: Final = "0001"
+VERSION: Final = "0002"
 """Of these tables: the newest file in ``migrations/versions``."""
 metadata: Final = MetaData()
 _ID: Final = String(64)
@@ -104,3 +104,28 @@ nodes = Table(
     Column("hash", LargeBinary(32), nullable=False),
 )
 """Hashes of the log's complete subtrees, by position and level in one number; written once."""
+
+usage = Table(
+    "usage",
+    metadata,
+    Column("identity", String(100), primary_key=True),
+    Column("blobs", _BIG, nullable=False),
+    Column("blob_bytes", _BIG, nullable=False),
+    Column("objects", _BIG, nullable=False),
+    Column("object_bytes", _BIG, nullable=False),
+    Column("most_bytes", _BIG, nullable=True),
+)
+"""What one party, or whoever came from one address prefix, keeps here. ``most_bytes``: what the operator allows it in blobs, if
+not the usual."""
+
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("blob", _ID, primary_key=True),
+    Column("identity", String(100), primary_key=True),
+    Column("size", _BIG, nullable=False),
+    Column("stored", SmallInteger, nullable=False),
+    Column("since", _BIG, nullable=False),
+    Index("blobs_pending", "stored", "since"),
+)
+"""Who brought which blob: 0 while it arrives (its space is counted already), 1 once it is stored."""

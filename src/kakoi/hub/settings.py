@@ -42,8 +42,29 @@ class Limits:
     object_bytes_in_flight: int = 96 * MIB
     """Memory for the objects that are arriving at one moment."""
     blob_bytes: int = 1024 * 1024 * MIB
+    part_bytes: int = 8 * MIB
+    """Of a blob that comes in parts."""
     free_bytes: int = 64 * MIB
     """Disk space that stays free: uploads are refused before the database is in need."""
+    quota_bytes: int = 64 * 1024 * MIB
+    """Blobs of one party, unless the operator allows it more (``kakoi hub quota``)."""
+    quota_blobs: int = 100_000
+    quota_objects: int = 1_000_000
+    quota_object_bytes: int = 16 * 1024 * MIB
+    stranger_bytes: int = 16 * 1024 * MIB
+    """Blobs that came from one address prefix in nobody's verified name."""
+    strangers_bytes: int = 64 * 1024 * MIB
+    """The same, from all prefixes together."""
+    prefix_requests: float = 400
+    """Requests a second from one address prefix, in the long run; twenty times as many at once."""
+    party_objects: float = 50
+    """Objects a second that one party may store, in the long run; twenty times as many at once."""
+    prefix_cards: float = 0.05
+    """Party cards a second from one address prefix (three a minute); a hundred at once."""
+    cards: float = 1
+    """Party cards a second in all; five hundred at once."""
+    bad_signatures: float = 5
+    """Signatures a second from one address prefix that turn out wrong; a hundred at once."""
     wait_seconds: int = 60
     page: int = 1000
     claim_seconds: int = 3600

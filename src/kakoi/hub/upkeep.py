@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +16,11 @@ from typing import Final
 from sqlalchemy import Connection, create_engine, select
 
 from kakoi.core.errors import Fatal, Misuse
-from kakoi.hub import schema
+from kakoi.hub import quota, schema
 from kakoi.hub.audit import Audit, audit
 from kakoi.hub.blobs import storage_errors
-from kakoi.hub.database import translated
+from kakoi.hub.budgets import Identity
+from kakoi.hub.database import open_engines, translated
 from kakoi.hub.files import TEMPORARY, disk_errors, sync_directory, write_whole
 from kakoi.hub.hub import DATABASE_FILE, TOKEN_FILE, database_url
 from kakoi.hub.log import CHECKPOINT_FILE, KEY_FILE
@@ -78,6 +79,7 @@ def collect(settings: Settings, *, now: int, older_than: int = 7 * DAY, delete: 
         named = set(connection.execute(select(schema.refs.c.value).where(schema.refs.c.member == "blob")).scalars())
     kept = deleted = size = 0
     store = open_blobs(settings)
+    gone: list[str] = []
     with storage_errors():
         found = list(store.stored())
     for item in found:
@@ -87,7 +89,42 @@ def collect(settings: Settings, *, now: int, older_than: int = 7 * DAY, delete: 
         deleted, size = deleted + 1, size + item.size
         if delete:
             store.delete(item)
+            gone.append(item.blob)
+    _forget(settings, [blob for blob in gone if blob])
     return Collected(kept=kept, deleted=deleted, deleted_bytes=size)
+
+
+def _forget(settings: Settings, gone: Sequence[str]) -> None:
+    """Give the quota of collected blobs back, beside a hub that may be running."""
+    if not gone:
+        return
+    with _changing(settings) as connection:
+        for blob in gone:
+            quota.forget(connection, blob)
+
+
+@contextmanager
+def _changing(settings: Settings) -> Iterator[Connection]:
+    writer, reader = open_engines(database_url(settings))
+    with ExitStack() as stack:
+        stack.callback(writer.dispose)
+        stack.callback(reader.dispose)
+        stack.enter_context(translated())
+        yield stack.enter_context(writer.begin())
+
+
+def usage(settings: Settings) -> list[quota.Usage]:
+    """Who keeps how much here, the largest first."""
+    with _connected(settings) as connection:
+        return quota.all_usage(connection, settings.limits)
+
+
+def allow(settings: Settings, party: str, most_bytes: int | None) -> None:
+    """Let a party keep ``most_bytes`` of blobs; None: as much as others."""
+    with _connected(settings):
+        pass  # a hub's directory, or a clear error
+    with _changing(settings) as connection:
+        quota.allow(connection, Identity(prefix="", party=party).name, most_bytes)
 
 
 def backup(settings: Settings, target: Path) -> None:

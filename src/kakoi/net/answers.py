@@ -16,6 +16,7 @@ Sequence = Annotated[int, Limit(most=2**53 - 1)]
 Hash = Annotated[bytes, Limit(least=32, most=32)]
 RunStatus = Literal["queued", "claimed", "done", "failed", "abandoned"]
 MAX_PAGE = 1000
+MAX_PARTS = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,3 +155,21 @@ class BlobStored(Record):
     """A blob is stored."""
 
     blob: Annotated[BlobId, Limit(least=64, most=64, pattern=HEX_DIGEST.pattern)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartHeld(Record):
+    """One part of a blob that is still coming: its number from 0 on, and the SHA-256 of its bytes."""
+
+    number: Annotated[int, Limit(most=MAX_PARTS)]
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartsHeld(Record):
+    """Where to cut a blob, and the parts of it that are here already, by number."""
+
+    MAX_BYTES: ClassVar[int] = 2 * 1024 * 1024
+
+    part_bytes: Annotated[int, Limit(least=1, most=1024 * 1024 * 1024)]
+    parts: Annotated[tuple[PartHeld, ...], Limit(most=MAX_PARTS)]

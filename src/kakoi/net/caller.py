@@ -138,7 +138,9 @@ class Caller:
             return  # there are only so many kept connections, so this ends
         if tries >= self.patience.attempts or self.closed.is_set():
             raise error
-        self.pause(tries, least=error.after if isinstance(error, _Again) else 0)
+        after = error.after if isinstance(error, _Again) else 0
+        # Everybody who was told the same time would come back at the same moment: half as much again, by chance.
+        self.pause(tries, least=after * (1 + self._chance() / 2))
         if self.closed.is_set():
             raise error
 

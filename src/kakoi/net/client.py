@@ -13,6 +13,8 @@ import re
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import BinaryIO, Final, Self, TypeVar
 from urllib.parse import urlencode
 
@@ -21,6 +23,7 @@ from kakoi.core.errors import Malformed, Refused, Unavailable
 from kakoi.core.ids import BlobId, ObjectId, parse_id
 from kakoi.net import answers
 from kakoi.net.answers import Claim, ClaimRequest, ClaimUpdate, FeedItem, FeedPage, RunItem, RunPage, RunState
+from kakoi.net.blobs import Progress, altered, download, nothing, upload
 from kakoi.net.caller import Call, Caller, Patience, expect
 from kakoi.net.transport import BLOCK, Answer, Body, Stale
 
@@ -28,6 +31,8 @@ P = TypeVar("P", FeedPage, RunPage)
 _RANGE: Final = re.compile(r"bytes ([0-9]{1,16})-([0-9]{1,16})/([0-9]{1,16})\Z")
 _JSON: Final = {"Content-Type": "application/json"}
 MAX_CHECKPOINT_BYTES: Final = 64 * 1024
+PART: Final = 8 * 1024 * 1024
+"""Larger blobs travel in parts."""
 
 
 class HubClient:
@@ -154,9 +159,16 @@ class HubClient:
 
         return self._caller.retry(Call(method="HEAD", target=f"/v1/blobs/{parse_id(blob)}"), size)
 
-    def put_blob(self, blob: BlobId, source: BinaryIO, length: int) -> None:
-        """Store ``length`` bytes from ``source`` (seekable) whose SHA-256 is ``blob``. A blob that is there is not sent."""
+    def put_blob(self, blob: BlobId, source: BinaryIO, length: int, *, progress: Progress = nothing) -> None:
+        """Store ``length`` bytes from ``source`` (seekable) whose SHA-256 is ``blob``. A blob that is there is not sent.
+
+        A large one goes in parts, several at a time; whoever calls again after an error sends only what is missing.
+        """
         if self.blob_size(blob) == length:
+            progress(length)
+            return
+        if length > PART:
+            upload(self._caller, blob, source, length, progress)
             return
         body = Body(source=source, length=length)
         stored = self._caller.record(
@@ -164,6 +176,23 @@ class HubClient:
         )
         if stored.blob != blob:
             raise Malformed("hub.answer", "expected the hub to confirm this blob, got the digest of another")
+        progress(length)
+
+    def fetch_blob(self, blob: BlobId, path: Path, *, most: int, progress: Progress = nothing) -> None:
+        """Write a blob of at most ``most`` bytes to ``path``, several parts at a time; called again, it goes on where it ended.
+
+        Raises Refused if the hub has no such blob, or other bytes.
+        """
+        size = self.blob_size(blob)
+        if size is None:
+            raise Refused("hub.not-found", "expected the digest of a blob that is here, got another")
+        if size > most:
+            raise Malformed("hub.answer-size", f"expected a blob of at most {most} bytes, got another size")
+        fetch = partial(self._unverified, blob)
+        download(fetch, blob, size, path, part=PART, progress=progress)
+
+    def _unverified(self, blob: BlobId, start: int, length: int) -> bytes:
+        return self.unverified_range(blob, start=start, length=length)
 
     def stream_blob(self, blob: BlobId, *, most: int) -> Iterator[bytes]:
         """A blob of at most ``most`` bytes, in blocks of at most 256 KiB; broken downloads go on where they stopped.
@@ -185,11 +214,7 @@ class HubClient:
                 tries = 1 if done - begun >= BLOCK else tries + (not isinstance(error, Stale))
                 self._caller.before_retry(error, tries)
         if digest.hexdigest() != blob:
-            raise Refused(
-                "hub.blob-altered",
-                "expected the blob with the digest asked for, got other bytes",
-                hint="the hub or its storage altered it: ask the owner to upload it again",
-            )
+            raise altered()
 
     def unverified_range(self, blob: BlobId, *, start: int, length: int) -> bytes:
         """``length`` bytes of a blob from ``start`` on, which the caller must check by other means."""

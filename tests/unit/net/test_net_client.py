@@ -201,7 +201,7 @@ def test_an_idempotent_call_is_tried_again_as_the_hub_asks(serve: Serve) -> None
     pauses, server = Pauses(), serve(script)
     client(server, pauses=pauses).health()
     assert server.connections == 3
-    assert [int(seconds) for seconds in pauses] == [7, 7]
+    assert [7 <= seconds <= 7 * 1.5 + 1 for seconds in pauses] == [True, True]
 
 
 def test_it_gives_up_with_the_hubs_own_error(serve: Serve) -> None:
