@@ -27,8 +27,8 @@ _V4, _V6 = 24, 56
 class Later(Unavailable):
     """An Unavailable that says when to come back: ``after`` seconds, to which clients add a random part."""
 
-    def __init__(self, code: str, message: str, *, hint: str = "", after: float = 1) -> None:
-        super().__init__(code, message, hint=hint)
+    def __init__(self, error: Unavailable, after: float) -> None:
+        super().__init__(error.code, error.message, hint=error.hint)
         self.after = after
 
 
@@ -125,6 +125,7 @@ class Budgets:
 
 
 def _later(what: str, after: float) -> Later:
-    return Later(
-        "hub.rate", f"expected fewer {what}, got more than the budget", hint="come back later, more slowly", after=after
+    error = Unavailable(
+        "hub.rate", f"expected fewer {what}, got more than the budget", hint="come back later, more slowly"
     )
+    return Later(error, after)
