@@ -18,6 +18,9 @@ from kakoi.cli import collateral as command
 from kakoi.cli.main import app
 from kakoi.cli.ui import SystemClock
 from kakoi.core.errors import KakoiError, Misuse
+from kakoi.hub.serve import running
+from kakoi.hub.settings import Settings
+from kakoi.net.client import HubClient
 from kakoi.testing import recorded
 from kakoi.testing.collateral_servers import JSON, Canned, VendorServer
 from kakoi.testing.dcap_vendor_corpus import EVIDENCE, recorded_collateral
@@ -97,6 +100,49 @@ def test_a_bundle_from_one_machine_serves_a_broker_on_another(place: Place) -> N
     now = SystemClock().now()
     verified = HARDWARE["tdx"].verify(place.record, near.collateral(place.record, now), now=now)
     assert verified.claims.tcb_status == "UpToDate"
+
+
+@here
+def test_a_bundle_travels_through_the_hub(place: Place, tmp_path: Path) -> None:
+    """One machine reaches Intel; the broker's reaches only the hub, which is a real one."""
+    assert place.bundle("--collateral-from", f"intel={place.url}").exit_code == 0
+    token = tmp_path / "operator.token"
+    token.write_text("0" * 64)
+    token.chmod(0o600)
+    near, card = place.directory / "near", place.directory / "party" / "card.dsse"
+    kakoi("party", "new", place.directory / "other", "--name", "Other", "--key-file", place.directory / "key2")
+    settings = Settings(directory=tmp_path / "hub", port=0, operator_token_file=token)
+    with running(settings) as hub, HubClient(hub.url) as client:
+        fetch: list[str | Path] = ["collateral", "fetch", "--hub", hub.url, "--collateral-cache", near, "--signed-by"]
+        empty = kakoi(*fetch, card)
+        assert (empty.exit_code, empty.stdout) == (0, ""), empty.output
+        published = kakoi(
+            "collateral", "publish", place.directory / "bundle.dsse", "--signed-by", card, "--hub", hub.url
+        )
+        assert published.exit_code == 0, published.output
+        assert kakoi(*fetch, place.directory / "other" / "card.dsse").stdout == "", "a stranger's bundles are not read"
+        source = command.source(None, near, "", None, bundles=[card], hub=client)
+        now = SystemClock().now()
+        verified = HARDWARE["tdx"].verify(place.record, source.collateral(place.record, now), now=now)
+        assert verified.claims.tcb_status == "UpToDate"
+        again = kakoi(*fetch, card)
+        assert "Took 0 pieces" in again.stderr, "what is kept is as new"
+        # Without the owner's word about whose bundles to read, nothing comes from the hub.
+        with pytest.raises(KakoiError) as caught:
+            command.source(None, tmp_path / "elsewhere", "", None, hub=client).collateral(place.record, now)
+        assert caught.value.code == "collateral.absent"
+
+
+@here
+def test_only_good_bundles_are_published(place: Place) -> None:
+    assert place.bundle("--collateral-from", f"intel={place.url}").exit_code == 0
+    kakoi("party", "new", place.directory / "other", "--name", "Other", "--key-file", place.directory / "key2")
+    other = place.directory / "other" / "card.dsse"
+    url = "http://127.0.0.1:9"
+    assert (
+        kakoi("collateral", "publish", place.directory / "bundle.dsse", "--signed-by", other, "--hub", url).exit_code
+        == 4
+    )
 
 
 @here

@@ -16,12 +16,13 @@ from kakoi.broker.collateral_amd import AmdChain, AmdList, AmdVcek
 from kakoi.broker.collateral_aws import AwsLists
 from kakoi.broker.collateral_http import Reply
 from kakoi.broker.collateral_intel import IntelWant, signed_member
-from kakoi.broker.collateral_pieces import Bundle, Piece, Services, Want
+from kakoi.broker.collateral_pieces import Services, Want
 from kakoi.broker.collateral_wants import want_of, wants
 from kakoi.core.errors import KakoiError, Malformed
 from kakoi.testing import amd_vendor
 from kakoi.testing.collateral_servers import Canned, amd_routes, aws_routes, intel_routes, listed_nitro
 from kakoi.testing.dcap_vendor import NOW
+from kakoi.wire.collateral import Bundle, Piece
 from support.collateral import INTEL, anchors
 
 SERVICES = Services(intel="https://x", amd="https://x", aws="https://x")

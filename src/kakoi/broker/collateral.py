@@ -18,11 +18,12 @@ from kakoi.attest.jose import MAX_JSON_BYTES
 from kakoi.attest.report import KEY_SET, TOKEN, Collateral, Evidence, Part
 from kakoi.broker import collateral_amd, collateral_aws, collateral_intel
 from kakoi.broker.collateral_http import Get, service_url
-from kakoi.broker.collateral_pieces import PINNED, Anchors, Piece, Services, Want
+from kakoi.broker.collateral_pieces import PINNED, Anchors, Services, Want
 from kakoi.broker.collateral_wants import wants
 from kakoi.core.encoding import sha256
 from kakoi.core.errors import KakoiError, Malformed, Misuse, Refused, Unavailable
 from kakoi.party.files import read_limited, write_private
+from kakoi.wire.collateral import Piece
 
 SKEW_SECONDS: Final = 60
 """How far ahead of this machine's clock the machine that fetched a bundle may be."""

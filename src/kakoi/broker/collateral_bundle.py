@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from kakoi.broker.collateral import SKEW_SECONDS, KeptPieces
-from kakoi.broker.collateral_pieces import PINNED, Anchors, Bundle, Piece
+from kakoi.broker.collateral_pieces import PINNED, Anchors
 from kakoi.broker.collateral_wants import want_of
 from kakoi.contract.model import PartyCard
 from kakoi.contract.sign import Signed, open_signed, require_signer, seal
@@ -19,6 +19,7 @@ from kakoi.core.errors import Malformed, Refused
 from kakoi.core.ids import PartyId
 from kakoi.core.x509 import utc
 from kakoi.party.home import PartyHome
+from kakoi.wire.collateral import Bundle, Piece
 
 MAX_BYTES: Final = 12 * 1024 * 1024
 """Of the file: an envelope around at most 8 MiB."""
@@ -43,11 +44,8 @@ def import_bundle(
 
     Raises Malformed and Refused.
     """
-    bundle = open_signed(Bundle, Envelope.decode(data), card).record
-    require_signer(bundle.party, card, "a collateral bundle")
     newer, left = [], []
-    for piece in bundle.pieces:
-        dates = _check(piece, now, anchors)
+    for piece, dates in check_bundle(data, card, now=now, anchors=anchors):
         mine = kept.read(piece.asked)
         if mine is not None and _is_good(mine, dates, piece, now, anchors):
             left.append(piece.asked)
@@ -56,6 +54,15 @@ def import_bundle(
     for piece in newer:
         kept.write(piece)
     return tuple(piece.asked for piece in newer), tuple(left)
+
+
+def check_bundle(
+    data: bytes, card: Signed[PartyCard], *, now: int, anchors: Anchors = PINNED
+) -> tuple[tuple[Piece, tuple[int, ...]], ...]:
+    """The pieces of a bundle with their dates, after steps 1 to 3 of ``import_bundle``. Raises Malformed and Refused."""
+    bundle = open_signed(Bundle, Envelope.decode(data), card).record
+    require_signer(bundle.party, card, "a collateral bundle")
+    return tuple((piece, _check(piece, now, anchors)) for piece in bundle.pieces)
 
 
 def _check(piece: Piece, now: int, anchors: Anchors) -> tuple[int, ...]:

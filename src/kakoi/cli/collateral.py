@@ -19,15 +19,17 @@ from kakoi.broker.collateral import (
     WithTokenKeys,
     services,
 )
-from kakoi.broker.collateral_bundle import MAX_BYTES, import_bundle, make_bundle
+from kakoi.broker.collateral_bundle import MAX_BYTES, check_bundle, import_bundle, make_bundle
 from kakoi.broker.collateral_http import HttpGet
-from kakoi.cli.contract import Party
+from kakoi.broker.collateral_hub import HubBundles
+from kakoi.cli.contract import HubUrl, Party
 from kakoi.cli.i18n import t
 from kakoi.cli.party import KeyFile
-from kakoi.cli.ui import SystemClock, err, errors_as_exit_codes, open_party, out
+from kakoi.cli.ui import SystemClock, err, errors_as_exit_codes, open_party, out, show_made
 from kakoi.contract.sign import open_card
 from kakoi.core.dsse import Envelope
 from kakoi.core.errors import KakoiError, Misuse
+from kakoi.net.client import HubClient
 from kakoi.party.files import read_limited, write_private
 from kakoi.sdk.evidence_files import read_evidence
 
@@ -37,30 +39,47 @@ _CARD_LIMIT: Final = 1024 * 1024
 CacheOption = Annotated[Path | None, typer.Option("--collateral-cache", help=t("help.collateral-cache"))]
 FromOption = Annotated[str, typer.Option("--collateral-from", help=t("help.collateral-from"))]
 CaOption = Annotated[Path | None, typer.Option("--collateral-ca", help=t("help.collateral-ca"))]
+BundlesOption = Annotated[
+    list[Path] | None, typer.Option("--collateral-bundles-from", help=t("help.collateral-bundles-from"))
+]
 TokenKeysOption = Annotated[list[str] | None, typer.Option("--token-keys", help=t("help.token-keys"))]
 Cache = Annotated[Path, typer.Option("--collateral-cache", help=t("help.collateral-cache"))]
 
 
-def source(file: Path | None, cache: Path | None, ask: str, ca: Path | None, token_keys: Sequence[str] = ()) -> Source:
+def source(
+    file: Path | None,
+    cache: Path | None,
+    ask: str,
+    ca: Path | None,
+    *,
+    token_keys: Sequence[str] | None = None,
+    bundles: Sequence[Path] | None = None,
+    hub: HubClient | None = None,
+) -> Source:
     """Where a broker gets endorsements: a file, or what is kept in a directory and renewed from the services named.
 
     With both, the file serves the software platform. ``token_keys``: ``SERVICE=FILE`` entries, key sets of attestation
-    services. Raises Misuse for a combination that means nothing.
+    services. ``bundles``: cards of parties whose bundles at the hub are kept in the directory. Raises Misuse for a
+    combination that means nothing.
     """
-    endorsements = _endorsements(file, cache, ask, ca)
+    endorsements = _endorsements(file, cache, ask, ca, bundles or (), hub)
     return _with_token_keys(endorsements, token_keys) if token_keys else endorsements
 
 
-def _endorsements(file: Path | None, cache: Path | None, ask: str, ca: Path | None) -> Source:
+def _endorsements(
+    file: Path | None, cache: Path | None, ask: str, ca: Path | None, bundles: Sequence[Path], hub: HubClient | None
+) -> Source:
     if cache is None:
-        if file is None or ask or ca is not None:
+        if file is None or ask or ca is not None or bundles:
             raise Misuse(
                 "collateral.source-missing",
                 "expected a file with endorsements, or a directory to keep them in, got neither",
                 hint="kakoi broker serve --collateral-cache DIR --collateral-from intel,amd,aws",
             )
         return FileCollateral(file)
-    hardware = kept_source(cache, ask, ca)
+    hardware: Source = kept_source(cache, ask, ca)
+    if bundles and hub is not None:
+        hardware = _hub_bundles(hardware, cache, hub, bundles)
     return hardware if file is None else SplitCollateral(software=FileCollateral(file), hardware=hardware)
 
 
@@ -76,6 +95,11 @@ def _with_token_keys(inner: Source, entries: Sequence[str]) -> Source:
             )
         files[name] = Path(path)
     return WithTokenKeys(inner, files)
+
+
+def _hub_bundles(inner: Source, cache: Path, hub: HubClient, cards: Sequence[Path]) -> HubBundles:
+    signers = [open_card(Envelope.decode(read_limited(path, limit=_CARD_LIMIT))) for path in cards]
+    return HubBundles(inner, KeptPieces(cache), hub, signers, tell=_left)
 
 
 def kept_source(cache: Path, ask: str, ca: Path | None) -> KeptCollateral:
@@ -96,6 +120,10 @@ def _tls(ca: Path | None) -> ssl.SSLContext | None:
 
 def _tell(error: KakoiError) -> None:
     err.print(t("collateral.kept", message=error.message, code=error.code))
+
+
+def _left(error: KakoiError) -> None:
+    err.print(t("collateral.bundle-left", message=error.message, code=error.code))
 
 
 @app.command("bundle", help=t("help.collateral-bundle"))
@@ -140,6 +168,38 @@ def import_(
         data = read_limited(file, limit=MAX_BYTES)
         taken, left = import_bundle(data, card, KeptPieces(cache), now=SystemClock().now())
         err.print(t("collateral.imported", taken=len(taken), left=len(left), name=card.record.name))
+        for asked in taken:
+            out.print(asked, soft_wrap=True)
+
+
+@app.command("publish", help=t("help.collateral-publish"))
+def publish(
+    file: Annotated[Path, typer.Argument(help=t("help.collateral-file"))],
+    signed_by: Annotated[Path, typer.Option("--signed-by", help=t("help.collateral-signed-by"))],
+    hub: HubUrl,
+) -> None:
+    """Check a bundle as an owner would, and give it to the hub."""
+    with errors_as_exit_codes(), HubClient(hub) as client:
+        card = open_card(Envelope.decode(read_limited(signed_by, limit=_CARD_LIMIT)))
+        data = read_limited(file, limit=MAX_BYTES)
+        check_bundle(data, card, now=SystemClock().now())
+        client.put_object(card.envelope)
+        envelope = Envelope.decode(data)
+        client.put_object(envelope)
+        show_made(envelope.payload_id, t("collateral.published", name=card.record.name))
+
+
+@app.command("fetch", help=t("help.collateral-fetch"))
+def fetch(
+    hub: HubUrl,
+    signed_by: Annotated[list[Path], typer.Option("--signed-by", help=t("help.collateral-signed-by"))],
+    cache: Cache,
+) -> None:
+    """Keep what the bundles of these parties at the hub hold, as far as it is newer than what is here."""
+    with errors_as_exit_codes(), HubClient(hub) as client:
+        bundles = _hub_bundles(kept_source(cache, "", None), cache, client, signed_by)
+        taken = dict.fromkeys(bundles.refresh(SystemClock().now()))
+        err.print(t("collateral.fetched", taken=len(taken)))
         for asked in taken:
             out.print(asked, soft_wrap=True)
 

@@ -22,7 +22,7 @@ from kakoi.broker import decisions, devmode
 from kakoi.broker.desk import Judge
 from kakoi.broker.ledger import Decision, Ledger
 from kakoi.broker.service import Broker
-from kakoi.cli.collateral import CacheOption, CaOption, FromOption, TokenKeysOption, source
+from kakoi.cli.collateral import BundlesOption, CacheOption, CaOption, FromOption, TokenKeysOption, source
 from kakoi.cli.contract import HubUrl, Party
 from kakoi.cli.i18n import t
 from kakoi.cli.party import KeyFile
@@ -55,6 +55,7 @@ def broker_serve(
     collateral_cache: CacheOption = None,
     collateral_from: FromOption = "",
     collateral_ca: CaOption = None,
+    collateral_bundles_from: BundlesOption = None,
     token_keys: TokenKeysOption = None,
     accept_software_platform: Annotated[
         bool, typer.Option("--accept-software-platform", help=t("help.accept-software"))
@@ -78,13 +79,15 @@ def broker_serve(
             err.print(f"[bold red]{t('software.notice')}[/]")
 
         client = HubClient(hub)
+        where = (collateral, collateral_cache, collateral_from, collateral_ca)
+        endorsements = source(*where, token_keys=token_keys, bundles=collateral_bundles_from, hub=client)
         signal.signal(signal.SIGTERM, _end)  # a polite stop writes and signs the last events
         watch = stack.enter_context(watching(home, "broker", metrics_port=metrics_port))
         broker = Broker(
             home=home,
             ledger=Ledger(home.path / "ledger.sqlite"),
             hub=client,
-            collateral=source(collateral, collateral_cache, collateral_from, collateral_ca, token_keys or ()),
+            collateral=endorsements,
             judge=judge_with(verifiers),
             clock=SystemClock(),
             tell=_tell,

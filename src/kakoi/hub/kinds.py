@@ -18,7 +18,7 @@ from kakoi.core.errors import Malformed
 from kakoi.core.ids import HEX_DIGEST
 from kakoi.core.records import Record
 from kakoi.tlog.leaf import LOGGED_KINDS, PASSPORT_KIND
-from kakoi.wire import messages, preview
+from kakoi.wire import collateral, messages, preview
 
 SignerRule = Literal["itself", "party", "session"]
 """Whose key: the object's own (it introduces the key), a known party's, or that of a session."""
@@ -65,6 +65,7 @@ RULES: Final[Mapping[str, KindRule]] = {
         _rule(model.Contract, "party", "drafter"),
         _rule(model.Approval, "party", "party", of_contract=True),
         _rule(model.Withdrawal, "party", "party"),
+        _rule(collateral.Bundle, "party", "party"),
         _rule(preview.Preview, "party", "party", of_contract=True),
         _rule(messages.RunRequest, "party", "party", of_contract=True),
         _rule(messages.Challenge, "party", "owner", of_contract=True, of_run=True),

@@ -192,6 +192,8 @@ def _layers(predicate: Predicate, session: Session, agreement: Agreement) -> Non
 
 
 def _output(file: ResultFile, passport: Passport, request: Signed[RunRequest]) -> OutputPayload:
+    if passport.subject[0].name != "output":
+        raise wrong("expected a passport about an output")
     if sha256(file.output).hex() != passport.subject[0].digest.sha256:
         raise Refused(
             "passport.output",

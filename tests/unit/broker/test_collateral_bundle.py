@@ -11,7 +11,6 @@ import pytest
 from kakoi.attest.report import Evidence, Part
 from kakoi.broker.collateral import SKEW_SECONDS, KeptPieces
 from kakoi.broker.collateral_bundle import import_bundle, make_bundle
-from kakoi.broker.collateral_pieces import Bundle, Piece
 from kakoi.contract.sign import seal
 from kakoi.core.dsse import Envelope
 from kakoi.core.errors import KakoiError, Malformed, Refused
@@ -21,6 +20,7 @@ from kakoi.party.keystore import Unlock, new_key_file
 from kakoi.testing import amd_vendor
 from kakoi.testing.collateral_servers import VendorServer, amd_routes, aws_routes, intel_routes, listed_nitro
 from kakoi.testing.dcap_vendor import DAY, NOW, Vendor
+from kakoi.wire.collateral import Bundle, Piece
 from support.collateral import INTEL, OTHER_INTEL, Site, anchors, snp_evidence
 
 

@@ -19,13 +19,14 @@ from kakoi.broker.collateral import (
     services,
 )
 from kakoi.broker.collateral_http import Reply
-from kakoi.broker.collateral_pieces import Piece, Services
+from kakoi.broker.collateral_pieces import Services
 from kakoi.broker.collateral_wants import want_of, wants
 from kakoi.core.errors import KakoiError, Malformed, Misuse, Unavailable
 from kakoi.testing import amd_vendor
 from kakoi.testing import x509_kit as kit
 from kakoi.testing.collateral_servers import VendorServer, intel_routes, listed_nitro
 from kakoi.testing.dcap_vendor import DAY, NOW, Vendor
+from kakoi.wire.collateral import Piece
 from support.collateral import INTEL, Site, anchors, snp_evidence
 
 ASKED = "intel/sgx/00906ed50000/platform"
