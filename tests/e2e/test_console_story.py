@@ -320,7 +320,9 @@ def test_12_every_page_in_both_languages_is_sound(theatre: Theatre) -> None:
     aoki, endo = theatre.people["Dr. Aoki"], theatre.people["Mr. Endo"]
     contract, run = STORY["contract"], STORY["survival"]
     manifest = next(iter(theatre.present(theatre.cast.hospitals[0]).datasets()))
-    visits = [(aoki, path) for path in ("/", "/contracts", f"/contracts/{contract}", "/decisions", "/people")]
+    visits = [
+        (aoki, path) for path in ("/", "/contracts", f"/contracts/{contract}", "/decisions", "/security", "/people")
+    ]
     visits += [(aoki, path) for path in ("/data", f"/data/{manifest}", "/parties", "/settings")]
     visits += [(aoki, f"/contracts/{contract}/receipt"), (aoki, "/nowhere")]
     visits += [(endo, path) for path in ("/runs", f"/runs/{run}", f"/runs/{run}/passport", "/analyst")]

@@ -20,6 +20,7 @@ from kakoi.console import pages_draft as draft
 from kakoi.console import pages_other as other
 from kakoi.console import pages_people as people
 from kakoi.console import pages_runs as runs
+from kakoi.console import pages_security as security
 from kakoi.console import pages_settings as settings_pages
 from kakoi.console.assent import Assent
 from kakoi.console.feed import refused
@@ -81,6 +82,7 @@ ROUTES: Final = (
     _get("/data/{manifest}", other.dataset_page),
     _get("/decisions", other.decisions_page),
     _get("/decisions/{number}/proof", other.decision_proof),
+    _get("/security", security.security_page),
     _get("/settings", settings_pages.settings_page),
     _post("/settings/mail", settings_pages.set_mailbox),
     _post("/settings/webhook", settings_pages.set_webhook, "administrator"),
