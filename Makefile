@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SYSTEM := sh scripts/system-packages.sh
 
-.PHONY: demo test test-slow check lint types imports bench clean lock
+.PHONY: demo test test-slow check lint types imports advisories bench clean lock
 demo: $(VENV)/run.stamp
 	@$(SYSTEM) demo
 	$(BIN)/kakoi demo
@@ -19,7 +19,7 @@ test-slow: $(VENV)/dev.stamp
 	@$(SYSTEM) test
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow
 
-check: lint types imports test
+check: lint types imports advisories test
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
@@ -30,6 +30,10 @@ types: $(VENV)/dev.stamp
 
 imports: $(VENV)/dev.stamp
 	$(BIN)/lint-imports --no-logo --no-cache
+
+# Our own locked dependencies against known advisories (a pinned snapshot: works offline).
+advisories: $(VENV)/dev.stamp
+	$(BIN)/python scripts/advisories.py
 
 bench: $(VENV)/dev.stamp
 	@$(SYSTEM) demo

@@ -1,0 +1,177 @@
+"""What ``kakoi sbom``, ``kakoi advisories`` and ``kakoi exposure`` do. Loaded when one of them runs: not everybody installs ``guard``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.table import Table
+
+from kakoi.attest.report import Collateral
+from kakoi.attest.software.admit import with_software
+from kakoi.cli.i18n import t
+from kakoi.cli.ui import SystemClock, out, plain
+from kakoi.core.dsse import Envelope
+from kakoi.core.encoding import sha256
+from kakoi.core.errors import Misuse
+from kakoi.enclave import image as images
+from kakoi.guard.weakness import sbom as bills
+from kakoi.guard.weakness.advisory import Advisory, Component, Finding, matches
+from kakoi.guard.weakness.exposure import PastRun, Touched, ask, question
+from kakoi.guard.weakness.fetch import download
+from kakoi.guard.weakness.snapshot import Snapshot, collect, of_zip, parsed, read
+from kakoi.party.files import read_limited, write_private
+from kakoi.sdk.exposure import judged_again, past_run
+from kakoi.wire.result import ResultFile
+
+
+def sbom(component: str, image: Path | None, file: Path | None) -> None:
+    """Write a bill."""
+    if (image is None) == (component == ""):
+        raise Misuse(
+            "sbom.what", f"expected a component ({', '.join(bills.COMPONENTS)}) or --image, got neither or both"
+        )
+    data = of_image(image) if image is not None else bills.bill(component, bills.installed(component))
+    if file is None:
+        typer.echo(data.decode("utf-8"), nl=False)
+    else:
+        write_private(file, data)
+        out.print(t("weakness.sbom-written", path=file, packages=len(bills.read(data).packages)))
+
+
+def of_image(image: Path) -> bytes:
+    """The bill of an enclave's image."""
+    measurement = images.measure(image).hex()
+    lock = read_limited(image / images.LOCK, limit=1 << 22).decode("utf-8", "replace")
+    files = {
+        path.relative_to(image).as_posix(): sha256(path.read_bytes()) for path in image.rglob("*") if path.is_file()
+    }
+    return bills.bill("enclave", bills.of_lock(lock), files=files, measurement=measurement)
+
+
+def import_(sources: Sequence[Path], file: Path) -> None:
+    """One snapshot of all sources."""
+    found = [advisory for source in sources for advisory in collect(source)]
+    _store(file, found, source=", ".join(source.name for source in sources))
+
+
+def fetch(file: Path, url: str) -> None:
+    """One snapshot of a feed."""
+    _store(file, parsed(of_zip(download(url))), source=url)
+
+
+def _store(file: Path, found: Iterable[Advisory], *, source: str) -> None:
+    advisories = {advisory.id: advisory for advisory in found}
+    newest = max((advisory.published for advisory in advisories.values()), default="")
+    snapshot = Snapshot(source=source, revision="", date=newest, advisories=tuple(advisories.values()))
+    write_private(file, snapshot.encode())
+    out.print(t("weakness.advisories-written", path=file, count=len(advisories), date=newest or "-"))
+
+
+def check(advisories: Path, component: str, sbom_files: Sequence[Path], as_json: bool) -> int:
+    """Compare; returns how many findings there are."""
+    snapshot, packages = read(advisories), _packages(component, sbom_files)
+    findings = matches(packages, snapshot.advisories)
+    if as_json:
+        typer.echo(json.dumps({"date": snapshot.date, "findings": [_finding(item) for item in findings]}))
+    else:
+        _show_findings(findings)
+        out.print(t("weakness.checked", packages=len(packages), date=snapshot.date, count=len(findings)))
+    return len(findings)
+
+
+def _packages(component: str, sbom_files: Sequence[Path]) -> list[Component]:
+    found = {package for path in sbom_files for package in bills.read_file(path).packages}
+    if component or not sbom_files:
+        found |= {Component(name=item.name, version=item.version) for item in bills.installed(component or "owner")}
+    return sorted(found, key=lambda item: (item.name, item.version))
+
+
+def _finding(item: Finding) -> dict[str, Any]:
+    return {
+        "package": item.component.name,
+        "version": item.component.version,
+        "advisory": item.advisory.id,
+        "aliases": list(item.advisory.aliases),
+        "fixed": item.fixed or None,
+    }
+
+
+def _show_findings(findings: Sequence[Finding]) -> None:
+    if not findings:
+        return
+    table = Table()
+    for heading in ("package", "version", "advisory", "fixed"):
+        table.add_column(t(f"weakness.{heading}"))
+    for item in findings:
+        names = ", ".join(item.advisory.names)
+        table.add_row(item.component.name, item.component.version, plain(names), item.fixed or "-")
+    out.print(table)
+
+
+def exposure(
+    asked: str,
+    results: Sequence[Path],
+    sbom_files: Sequence[Path],
+    advisories: Path | None,
+    collateral: Sequence[Path],
+    as_json: bool,
+) -> int:
+    """List what is touched; returns how many runs are."""
+    if asked == "today" and not collateral:
+        raise Misuse(
+            "exposure.collateral", "expected newer endorsements to judge with, got none", hint="--collateral FILE"
+        )
+    asks = question(
+        asked,
+        advisories=() if advisories is None else read(advisories).advisories,
+        bills=[bills.read_file(path) for path in sbom_files],
+    )
+    passports = [ResultFile.decode(read_limited(path, limit=ResultFile.MAX_BYTES)).passport for path in results]
+    runs = _runs(passports, collateral)
+    found = ask(runs, asks)
+    if as_json:
+        typer.echo(json.dumps({"asked": asked, "runs": len(runs), "touched": [_touched(item) for item in found]}))
+    else:
+        _show_touched(found)
+        out.print(t("weakness.exposed", runs=len(runs), count=len(found)))
+    return len(found)
+
+
+def _runs(passports: Iterable[Envelope], collateral: Sequence[Path]) -> list[PastRun]:
+    newer = [Collateral.decode(read_limited(path, limit=16 << 20)) for path in collateral]
+    if not newer:
+        return [past_run(passport) for passport in passports]
+    # Pieces are named by what they are, so one record can serve every kind of platform.
+    merged = Collateral(parts=tuple({part.name: part for record in newer for part in record.parts}.values()))
+    kinds = ("software", "sgx", "tdx", "snp", "azure-snp", "azure-tdx", "nitro", "vtpm")
+    judge = judged_again(dict.fromkeys(kinds, merged), with_software, SystemClock().now())
+    return [past_run(passport, today=judge) for passport in passports]
+
+
+def _touched(item: Touched) -> dict[str, Any]:
+    return {
+        "run": item.run.run,
+        "contract": item.run.contract,
+        "passport": item.run.passport,
+        "output": item.run.output,
+        "at": item.run.at,
+        "reasons": list(item.reasons),
+        "keys": [{"owner": owner, "manifest": manifest} for owner, manifest in item.keys],
+    }
+
+
+def _show_touched(found: Sequence[Touched]) -> None:
+    for item in found:
+        when = datetime.fromtimestamp(item.run.at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        out.print(
+            f"[bold]{t('weakness.run')} {item.run.run[:16]}[/] {when}, {t('weakness.contract')} {item.run.contract[:16]}"
+        )
+        for reason in item.reasons:
+            out.print(f"  {plain(reason)}")
+        for owner, manifest in item.keys:
+            out.print(f"  {t('weakness.key')} {plain(owner)}: {manifest[:16]}")
