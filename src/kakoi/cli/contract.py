@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +20,7 @@ from kakoi.contract.approve import Agreement, agree, in_force
 from kakoi.contract.model import Analysis, Approval, Contract, DatasetManifest, LogKey
 from kakoi.contract.sign import open_card, open_signed, seal
 from kakoi.core.dsse import Envelope
-from kakoi.core.errors import Misuse, Refused
+from kakoi.core.errors import Misuse, Refused, Unavailable
 from kakoi.core.ids import ObjectId, PartyId, parse_id
 from kakoi.net.bundle import fetch_bundle
 from kakoi.net.client import HubClient
@@ -131,16 +132,51 @@ def sign(
     hub: HubUrl,
     key_file: KeyFile = None,
     yes: Annotated[bool, typer.Option("--yes", help=t("help.yes"))] = False,
+    wait: Annotated[int, typer.Option("--wait", min=0, max=86400, help=t("help.sign-wait"))] = 600,
 ) -> None:
-    """Show a contract, ask, approve it, and remember the approval in this party's own ledger."""
+    """Show a contract, ask, approve it, and remember the approval in this party's own ledger.
+
+    Where the party's card names people, they approve in a browser, each with a passkey: say where, and wait for them.
+    """
     with errors_as_exit_codes(), HubClient(hub) as client:
         home = open_party(party, key_file)
         contract_id = parse_id(identity)
         describe(client, contract_id)
+        if home.card.record.approvals_required:
+            _wait_for_people(home, contract_id, wait)
+            return
         if not yes and not typer.confirm(t("contract.ask-approve")):
             raise typer.Exit(1)
         approve(client, home, contract_id)
         out.print(t("contract.approved", id=contract_id))
+
+
+def _wait_for_people(home: PartyHome, contract_id: ObjectId, seconds: int) -> None:
+    """Until the own ledger has the approval. Raises Unavailable when the time is over: people may still approve later."""
+    path = home.path / "console.address"
+    if not path.exists():
+        raise Misuse(
+            "contract.no-console",
+            "expected a console in which this party's people approve, got none that was started here",
+            hint="kakoi broker serve --console",
+        )
+    address = read_limited(path, limit=4096).decode("utf-8", "replace").strip()
+    card = home.card.record
+    out.print(t("contract.sign-in-browser", required=card.approvals_required))
+    out.print(f"{address}/contracts/{contract_id}", soft_wrap=True)
+    deadline = time.monotonic() + seconds
+    while True:
+        with closing(Ledger(home.path / "ledger.sqlite")) as ledger:
+            if contract_id in ledger.approved():
+                out.print(t("contract.approved", id=contract_id))
+                return
+        if time.monotonic() >= deadline:
+            raise Unavailable(
+                "contract.people-missing",
+                "expected enough people of this party to approve within the time, got fewer",
+                hint="they can still do so; the console shows who has",
+            )
+        time.sleep(min(1.0, max(0.05, deadline - time.monotonic())))
 
 
 def approve(client: HubClient, home: PartyHome, contract_id: ObjectId) -> None:

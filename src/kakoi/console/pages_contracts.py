@@ -193,7 +193,11 @@ def receipt_file(visit: Visit) -> Response:
 
 def amend_page(visit: Visit) -> Response:
     """A form with everything as it is now."""
-    item = _standing(visit)
+    return _amend_page(visit, _standing(visit), None)
+
+
+def _amend_page(visit: Visit, item: Standing, wrong: KakoiError | None) -> Response:
+    """The form; after an error with what was typed."""
     whole = item.whole
     known = {entry.analysis: entry.max_runs for entry in whole.contract.analyses}
     names = {whole.analyses[identity].record.name for identity in known}
@@ -209,7 +213,11 @@ def amend_page(visit: Visit) -> Response:
     cards = successors(visit.console.library, whole)
     return visit.page(
         "amend.html",
+        status=200 if wrong is None else 400,
         item=item,
+        wrong=wrong,
+        form=visit.form,
+        ticked=set(visit.form.get("analysis", "").split("\n")) if visit.form else None,
         whole=whole,
         contract=whole.contract,
         offered=offered,
@@ -223,19 +231,27 @@ def amend_page(visit: Visit) -> Response:
 def amend(visit: Visit) -> Response:
     """Sign the next version as its drafter, and give it to the hub. It approves nothing."""
     item, console = _standing(visit), visit.console
+    try:
+        envelope = next_version(
+            console.library, console.home, item.whole, _wishes(visit, item), now=console.clock.now()
+        )
+    except (Malformed, Refused) as error:
+        return _amend_page(visit, item, error)
+    console.library.hub.put_object(console.home.card.envelope)
+    console.library.hub.put_object(envelope)
+    console.store.note(console.clock.now(), visit.who.member.name, "drafted", envelope.payload_id)
+    return visit.go(f"/contracts/{envelope.payload_id}")
+
+
+def _wishes(visit: Visit, item: Standing) -> Wishes:
     chosen = visit.form.get("analysis", "").split("\n") if visit.form.get("analysis") else []
-    wishes = Wishes(
+    return Wishes(
         title=visit.field("title", most=120),
         purpose=visit.field("purpose"),
         expires=_expires(visit.field("expires", most=10), item.whole.contract.expires),
         analyses=[(parse_id(i), visit.number(f"runs-{i}", least=1, most=100_000)) for i in chosen],
         rules=_rules(visit, item),
     )
-    envelope = next_version(console.library, console.home, item.whole, wishes, now=console.clock.now())
-    console.library.hub.put_object(console.home.card.envelope)
-    console.library.hub.put_object(envelope)
-    console.store.note(console.clock.now(), visit.who.member.name, "drafted", envelope.payload_id)
-    return visit.go(f"/contracts/{envelope.payload_id}")
 
 
 def _rules(visit: Visit, item: Standing) -> DisclosureRules | None:

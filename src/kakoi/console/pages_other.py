@@ -29,6 +29,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "outputs": {"parameters": 0, "max_rows": 100},
 }
 
+_CATEGORIES = ("Conformance", "Completeness", "Plausibility")
 _MEMBERS = {
     "parameters": {"name", "type", "minimum", "maximum", "choices"},
     "outputs": {"name", "shape", "columns", "parameters", "max_rows"},
@@ -108,7 +109,25 @@ def dataset_page(visit: Visit) -> Response:
         owner=console.library.name(manifest.owner) if not own else console.home.card.record.name,
         own=own,
         uses=_uses(visit).get(manifest.dataset, []),
+        **_quality(visit, manifest),
     )
+
+
+def _quality(visit: Visit, manifest: DatasetManifest) -> dict[str, Any]:
+    """The validation report of one's own data set, which nobody else sees."""
+    from kakoi.sdk.ingest.report import Report  # here: only this page needs it
+
+    kept = visit.console.home.report(manifest) if manifest.owner in visit.console.home.ids else None
+    if kept is None:
+        return {"report": None}
+    report = Report.decode(kept)
+    groups = [(name, [check for check in report.checks if check.category == name]) for name in _CATEGORIES]
+    return {
+        "report": report,
+        "groups": groups,
+        "found": [check for check in report.checks if check.violated],
+        "passed": [check for check in report.checks if not check.violated],
+    }
 
 
 def decisions_page(visit: Visit) -> Response:

@@ -103,6 +103,29 @@ def versions(own: Setting, hub: str) -> list[str]:
     return made
 
 
+def test_signing_by_command_leads_to_the_browser_where_people_approve(own: Setting, hub: str) -> None:
+    """The key alone is not the party any more: the command says where people approve, and waits for them."""
+    enrolled(own, "Dr. Aoki")
+    keys = ["--party", str(own.path), "--hub", hub, "--key-file", str(own.path.parent / "key")]
+    assert RUN.invoke(app, ["console", "card", *keys, "--required", "1"]).exit_code == 0
+    bundle = own.world.bundle()
+    with HubClient(hub) as client:
+        for envelope in (*bundle.cards, *bundle.manifests, *bundle.analyses, bundle.contract):
+            client.put_object(envelope)
+    contract = bundle.contract.payload_id
+    sign = ["contract", "sign", contract, *keys, "--yes", "--wait", "0"]
+    assert RUN.invoke(app, sign).exit_code == 2
+    (own.path / "console.address").write_text("http://localhost:8443\n")
+    waited = RUN.invoke(app, sign)
+    assert waited.exit_code == 5
+    assert f"http://localhost:8443/contracts/{contract}" in waited.output
+    ledger = Ledger(own.path / "ledger.sqlite")
+    assert contract not in ledger.approved()
+    ledger.approve(contract, NOW)
+    ledger.close()
+    assert RUN.invoke(app, sign).exit_code == 0
+
+
 def withdrawn(own: Setting) -> set[str]:
     ledger = Ledger(own.path / "ledger.sqlite")
     try:

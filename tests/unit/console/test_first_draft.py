@@ -180,6 +180,28 @@ def test_a_newer_version_of_a_data_set_takes_the_place_of_the_older(desk: Desk, 
     assert "draft.gone" in done.text
 
 
+def test_the_next_version_keeps_what_was_typed_too(desk: Desk, aoki: Visitor) -> None:
+    bundle = desk.publish()
+    path = f"/contracts/{bundle.contract.payload_id}/amend"
+    typed: Fields = {
+        "title": "Another title",
+        "purpose": "Typed.",
+        "expires": "2020-01-01",
+        "minimum_cell": "9",
+        "minimum_contributors": "9",
+        "max_digits": "4",
+    }
+    wrong = aoki.post(path, **typed)
+    assert wrong.status_code == 400
+    for text in ('role="alert"', 'value="Another title"', "Typed.", 'value="2020-01-01"', 'value="9"'):
+        assert text in wrong.text
+    analysis: str = bundle.analyses[0].payload_id
+    done = aoki.post(path, **{**typed, "expires": "2027-03-31", "analysis": [analysis], f"runs-{analysis}": "5"})
+    assert done.status_code == 303, done.text
+    made = drafted(desk)
+    assert (made.title, made.version, made.supersedes) == ("Another title", 2, bundle.contract.payload_id)
+
+
 # The analyst's editor ---------------------------------------------------------------------------------------------------
 
 DECLARED = """[[outputs]]

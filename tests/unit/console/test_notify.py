@@ -20,7 +20,10 @@ from kakoi.console import notify, outgoing
 from kakoi.console.herald import Herald
 from kakoi.console.notify import Mail, Notify, Webhook
 from kakoi.console.people import Member
+from kakoi.contract.model import Withdrawal
+from kakoi.contract.sign import seal
 from kakoi.core.errors import KakoiError, Malformed, Refused, Unavailable
+from kakoi.testing.world import NOW
 from support.console_desk import Desk, open_desk
 from support.receivers import HookReceiver, certificate, hook_receiver, mail_server
 
@@ -296,6 +299,25 @@ def test_a_restart_neither_repeats_nor_forgets(desk: Desk, receiver: HookReceive
     desk.setting.clock.time += 10_000
     Herald(desk.console).step()
     assert [got.headers["webhook-id"] for got in receiver.got] == [receiver.got[0].headers["webhook-id"]] * 2
+
+
+def test_another_partys_withdrawal_is_told_as_well(desk: Desk, receiver: HookReceiver) -> None:
+    aoki = desk.enrol("Dr. Aoki")
+    desk.card_with(1)
+    contract = desk.publish().contract.payload_id
+    aoki.approve(contract)
+    notify.save(desk.console.home.path, hooked(receiver))
+    herald = Herald(desk.console)
+    herald.step()
+    assert not receiver.got
+    east = desk.setting.world.owners[1]
+    record = Withdrawal(party=east.id, contract=contract, dataset=None, reason="A pause.", withdrawn_at=NOW)
+    desk.hub.put_object(seal(record, east.signing))
+    desk.console.library.look_again()
+    herald.step()
+    herald.step()
+    assert len(receiver.got) == 1
+    assert b"pause" not in receiver.got[0].body
 
 
 def test_a_removed_person_gets_no_mail(desk: Desk) -> None:

@@ -6,7 +6,13 @@
   const source = new EventSource(place.dataset.live);
   source.addEventListener("changed", async () => {
     const reply = await fetch(place.dataset.part, { credentials: "same-origin" });
-    if (reply.ok) place.innerHTML = await reply.text();
+    if (!reply.ok) return;
+    // What somebody had opened to read stays open: news come at the end.
+    const open = [...place.querySelectorAll("details")].map((part) => part.open);
+    place.innerHTML = await reply.text();
+    place.querySelectorAll("details").forEach((part, index) => {
+      if (index < open.length) part.open = open[index];
+    });
   });
   source.addEventListener("ended", () => {
     source.close();

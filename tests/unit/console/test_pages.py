@@ -1,0 +1,94 @@
+"""Pages that tell a party what others did and what it knows of its own data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kakoi.broker import decisions
+from kakoi.broker.ledger import Decision, Ledger
+from kakoi.contract.model import DatasetManifest, Withdrawal
+from kakoi.contract.sign import seal
+from kakoi.sdk.ingest.report import Check, Report
+from kakoi.testing.world import NOW
+from support.console_desk import Desk, Visitor, open_desk
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    with open_desk(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def aoki(desk: Desk) -> Visitor:
+    made = desk.enrol("Dr. Aoki")
+    desk.card_with(1)
+    return made
+
+
+def test_others_withdrawals_are_told_on_the_home_page_for_a_week(desk: Desk, aoki: Visitor) -> None:
+    bundle = desk.publish()
+    contract = bundle.contract.payload_id
+    aoki.approve(contract)
+    assert "withdrew at" not in aoki.page("/")
+    east = desk.setting.world.owners[1]
+    record = Withdrawal(party=east.id, contract=contract, dataset=None, reason="A pause <b>.", withdrawn_at=NOW)
+    desk.hub.put_object(seal(record, east.signing))
+    desk.console.library.look_again()
+    page = aoki.page("/")
+    assert "East withdrew at" in page
+    assert "A pause <b>." in page
+    assert "A pause <b>" not in aoki.get("/").text
+    assert "withdrawn" in aoki.page(f"/contracts/{contract}")
+    desk.setting.clock.time += 8 * 86400
+    aoki.sign_in()
+    assert "withdrew at" not in aoki.page("/")
+
+
+def test_a_data_sets_page_shows_its_validation_report_to_its_owner(desk: Desk, aoki: Visitor) -> None:
+    home = desk.setting.home
+    first = next(iter(home.datasets().values()))
+    assert "No report was kept" in aoki.page(f"/data/{first.id}")
+    checks = (
+        Check(name="isForeignKey", rule="code", column="sex", rows=500, violated=3, first_row=17, accepted=True),
+        Check(name="measureValueCompleteness", rule="missing", column="age", rows=500, violated=12, first_row=None, accepted=False),
+        Check(name="cdmDatatype", rule="type", column="age", rows=500, violated=0, first_row=None, accepted=False),
+    )  # fmt: skip
+    report = Report(file="north.csv", table="trial", rows=500, checks=checks)
+    version = replace(first.record, version=2)
+    made = home.store_dataset(
+        version, desk.setting.world.data_key(desk.setting.world.owners[0]), report=report.encode()
+    )
+    page = aoki.page(f"/data/{made.payload_id}")
+    for text in ("north.csv: 500 rows", "cells are none of the codes", "3 / 500", "accepted by name", "12 / 500"):
+        assert text in page
+    assert "1 checks found nothing" in page
+    aoki.client.cookies.set("kakoi-language", "ja")
+    assert "コードのどれでもないセル" in aoki.page(f"/data/{made.payload_id}")
+    aoki.client.cookies.set("kakoi-language", "en")
+    bundle = desk.publish()
+    other = DatasetManifest.decode(bundle.manifests[1].payload)
+    assert other.owner not in home.ids
+    assert "Validation report" not in aoki.page(f"/data/{other.id}")
+
+
+def test_each_decision_has_a_proof_to_take_away(desk: Desk, aoki: Visitor) -> None:
+    assert "Proofs for others" not in aoki.page("/decisions")
+    with closing(Ledger(desk.setting.home.path / "ledger.sqlite")) as ledger:
+        for number in range(3):
+            ledger.note(
+                Decision(at=NOW, run="", attempt=0, step="read", outcome="no", code="a.b", message=f"{number}", hint="")
+            )
+    page = aoki.page("/decisions")
+    assert "Proofs for others" in page
+    assert 'href="/decisions/2/proof"' in page
+    data = aoki.get("/decisions/2/proof").content
+    assert decisions.verify(data, desk.setting.home.card).body["message"] == "1"
+    assert aoki.get("/decisions/4/proof").status_code == 403
+    for odd in ("0", "-1", "x", "²", "9" * 30):
+        assert aoki.get(f"/decisions/{odd}/proof").status_code in (403, 404)
