@@ -1,6 +1,6 @@
 """Verdicts per second on DCAP evidence with every check on, beside bare dcap-qvl on the same quotes in the same run.
 
-One thread, CPU time. Each round judges fresh quotes of one platform: parse, our own verifier, dcap-qvl as second opinion,
+One thread, CPU time of the process, with the time on the wall beside it: on a busy machine the two differ. Each round judges fresh quotes of one platform: parse, our own verifier, dcap-qvl as second opinion,
 appraisal of a complete policy, and the verdict as a record. Verified collateral and PCK chains are kept between quotes, as
 in a broker; report data differ in every quote. Bare dcap-qvl keeps nothing, and appraises nothing.
 """
@@ -24,7 +24,7 @@ from kakoi.testing.dcap_vendor import DAY, NOW, Vendor, sgx_body, td_body
 from kakoi.testing.dcap_vendor_corpus import verifier_of
 
 QUOTES = 200
-ROUNDS = 3
+ROUNDS = 5
 GOAL = 900
 Row = tuple[str, float, str]
 
@@ -64,13 +64,14 @@ class _Work:
             dcap_qvl.verify_with_root_ca(evidence.statement, self.library, root, NOW)
 
 
-def _rate(work: Callable[[], None], quotes: int) -> float:
-    best = float("inf")
+def _rates(work: Callable[[], None], quotes: int) -> tuple[float, float]:
+    """The best of a few rounds: quotes for each second of CPU, and of the wall."""
+    cpu = wall = float("inf")
     for _ in range(ROUNDS):
-        start = time.process_time()
+        start, began = time.process_time(), time.perf_counter()
         work()
-        best = min(best, time.process_time() - start)
-    return quotes / best
+        cpu, wall = min(cpu, time.process_time() - start), min(wall, time.perf_counter() - began)
+    return quotes / cpu, quotes / wall
 
 
 def run(quotes: int = QUOTES) -> list[Row]:
@@ -79,8 +80,10 @@ def run(quotes: int = QUOTES) -> list[Row]:
     kinds: list[tuple[str, BodyKind]] = [("SGX v3", "sgx"), ("TDX v4", "td-1.0"), ("TDX v5", "td-1.5")]
     for name, kind in kinds:
         work = _Work(kind, quotes)
-        bare, own, verdicts = (_rate(w, quotes) for w in (work.bare, work.own, work.verdicts))
-        detail = f"{verdicts:.0f}/s with every check, bare dcap-qvl {bare:.0f}/s; goal {GOAL}/s on one core"
+        (bare, _), (own, _), (verdicts, wall) = (_rates(w, quotes) for w in (work.bare, work.own, work.verdicts))
+        detail = (
+            f"{verdicts:.0f}/s with every check ({wall:.0f}/s on the wall), bare dcap-qvl {bare:.0f}/s; goal {GOAL}/s"
+        )
         rows.append((f"{name} verdicts / bare dcap-qvl", verdicts / bare, detail))
         rows.append((f"{name} own verifier / bare dcap-qvl", own / bare, f"{own:.0f}/s without second opinion"))
     return rows

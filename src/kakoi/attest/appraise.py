@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
-from kakoi.attest.policy import NEVER_ACCEPTED, PlatformPolicy, Unchecked
+from kakoi.attest.policy import NEVER_ACCEPTED, PRODUCT, PlatformPolicy, Unchecked
 from kakoi.attest.report import AppraisalRefused, Check, CollateralDigest, Mender, Verdict, VerifiedEvidence, check
 from kakoi.core.errors import Misuse
 from kakoi.core.x509 import utc
@@ -87,6 +87,8 @@ def _measurements(verified: VerifiedEvidence, policy: PlatformPolicy) -> list[Ch
 
 def _settings(verified: VerifiedEvidence, policy: PlatformPolicy) -> list[Check]:
     found = {fact.name: fact.value for fact in verified.claims.settings}
+    if any(setting.name == PRODUCT for setting in policy.settings):
+        found[PRODUCT] = verified.claims.product
     menders: dict[str, Mender] = dict.fromkeys(verified.author_settings, "enclave-author")
     checks = [
         _value(f"setting.{s.name}", s.accepted, found.pop(s.name, None), menders.get(s.name, "platform-operator"))

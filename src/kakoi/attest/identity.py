@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from kakoi.attest.policy import PlatformPolicy
-from kakoi.attest.report import Check
+from kakoi.attest.report import Check, check
 
 
 def by_value(policy: PlatformPolicy, *names: str) -> tuple[Check, ...]:
     """One check per name: failed if the policy leaves that measurement out, or gives a reason to skip it."""
     judged = {m.name for m in policy.measurements if isinstance(m.accepted, tuple)}
-    return tuple(
-        Check(
-            name=f"identity.{name}",
-            outcome="passed" if name in judged else "failed",
-            expected=f"{name} judged by accepted values",
-            got="so" if name in judged else "left out",
-            mender="owner-policy",
-        )
-        for name in names
-    )
+    return tuple(_judged(name, name in judged) for name in names)
+
+
+def _judged(name: str, so: bool) -> Check:
+    expected = f"{name} judged by accepted values"
+    return check(f"identity.{name}", "passed" if so else "failed", expected, "so" if so else "left out", "owner-policy")

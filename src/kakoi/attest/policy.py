@@ -10,6 +10,8 @@ from kakoi.core.errors import Malformed
 from kakoi.core.records import Digest, Limit, Name, Record, Seconds
 
 Status = Annotated[str, Limit(least=1, most=64)]
+PRODUCT: Final = "product"
+"""A setting of this name judges the product (FMSPC, AMD's line), which evidence need not repeat among its facts."""
 NEVER_ACCEPTED: Final = frozenset({"Revoked"})
 """Statuses that no policy can accept."""
 

@@ -27,7 +27,7 @@ from kakoi.net.client import HubClient
 from kakoi.party.files import read_limited, write_private
 from kakoi.party.home import PartyHome
 from kakoi.say import locale
-from kakoi.sdk.draft import analysis_from_file, contract_from_file, policy_from_file, read_toml
+from kakoi.sdk.draft import analysis_from_file, contract_from_file, pinned, policy_from_file, read_toml
 
 app = typer.Typer(no_args_is_help=True, help=t("help.contract"))
 analysis_app = typer.Typer(no_args_is_help=True, help=t("help.analysis"))
@@ -59,6 +59,8 @@ def draft(
     hub: HubUrl,
     policy: Annotated[Path, typer.Option("--platforms", help=t("help.platforms"))],
     log_key: Annotated[Path, typer.Option("--log", help=t("help.log-key"))],
+    products: Annotated[list[str] | None, typer.Option("--only-product", help=t("help.only-product"))] = None,
+    machines: Annotated[list[str] | None, typer.Option("--only-platform", help=t("help.only-platform"))] = None,
     key_file: KeyFile = None,
 ) -> None:
     """Make a contract from a draft, sign it as its drafter, and give it to the hub. Approves nothing."""
@@ -68,7 +70,7 @@ def draft(
             file,
             drafter=PartyId(home.card.id),
             manifests=_manifests(client, file),
-            platforms=policy_from_file(policy),
+            platforms=pinned(policy_from_file(policy), products or (), machines or ()),
             log=LogKey.decode(read_limited(log_key, limit=4096)),
             now=SystemClock().now(),
         )

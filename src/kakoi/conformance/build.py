@@ -15,6 +15,7 @@ from kakoi.conformance import (
     dcap,
     dcap_minted,
     dcap_platform,
+    devices,
     nitro,
     snp,
     snp_minted,
@@ -83,6 +84,8 @@ class Builder:
             yield self._vector(nitro.good(), others, nitro.minted_groups(), recorded=False)
             yield self._vector(nitro.good("minted-nitro-without-lists", lists=False), others, [], recorded=False)
             yield self._vector(nitro.good("minted-nitrotpm", tpm=True), others, [], recorded=False)
+        if "nvidia" in self._kinds:
+            yield devices.minted(every_bit=self._every_bit)
         for service in tokens.SERVICES:
             if service in self._kinds:
                 yield self._vector(tokens.good(service), [], tokens.minted_groups(service), recorded=False)
@@ -107,7 +110,16 @@ class Builder:
         wanted = [base for base in shelf.good if base.kind in self._kinds]
         for base in wanted:
             yield self._vector(base, [b for b in wanted if b.kind == base.kind and b is not base], [], recorded=True)
+        yield from self._devices(shelf)
         yield from (vector for vector in shelf.bad if vector.kind in self._kinds)
+
+    def _devices(self, shelf: Shelf) -> Iterator[Vector]:
+        every = self._every_bit
+        for name, trial in shelf.devices.items() if "nvidia" in self._kinds else ():
+            others = [other for key, other in shelf.devices.items() if key != name]
+            yield devices.nvidia_vector(name, trial, others, recorded=True, every_bit=every)
+        for name, trial in shelf.logs.items() if "ccel" in self._kinds else ():
+            yield devices.log_vector(name, trial, every_bit=every)
 
 
 def vectors(kinds: Collection[Kind], folder: Path | None, *, every_bit: bool = False) -> list[Vector]:

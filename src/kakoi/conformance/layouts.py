@@ -189,8 +189,8 @@ LOG_BLIND: Final = ("class", "errata", "uintn-size", "vendor", "kind", "data", "
 """What no register covers: labels, an event's data (the writer's word), digests of banks that were not quoted."""
 
 
-def event_log_spans(raw: bytes) -> list[Span]:
-    """The fields of a crypto-agile event log with SHA-256 digests, up to its padding."""
+def event_log_spans(raw: bytes, used: int = 0x000B) -> list[Span]:
+    """The fields of a crypto-agile event log up to its padding; ``used`` is the algorithm whose digests registers hold."""
     count = struct.unpack_from("<I", raw, 56)[0]
     vendor = raw[60 + 4 * count]
     fields: list[tuple[str, int]] = [
@@ -206,7 +206,7 @@ def event_log_spans(raw: bytes) -> list[Span]:
         inner = at + 12
         for _ in range(count):
             algorithm = struct.unpack_from("<H", raw, inner)[0]
-            what = "digest" if algorithm == 0x000B else "other-digest"
+            what = "digest" if algorithm == used else "other-digest"
             event += [(f"{name}.algorithm", 2), (f"{name}.{what}", _DIGESTS[algorithm])]
             inner += 2 + _DIGESTS[algorithm]
         size = struct.unpack_from("<I", raw, inner)[0]

@@ -1,13 +1,13 @@
 """Recorded evidence of real machines as vectors: a folder with ``vectors.json`` (docs/conformance.md).
 
-Good ones become bases of twins; what its source documents as bad is tried as it is. Whatever a folder holds that no
-verdict is made of (event logs by themselves, NVIDIA reports) is counted and left out.
+Good ones become bases of twins; what its source documents as bad is tried as it is.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -20,6 +20,7 @@ from kakoi.attest.policy import Setting
 from kakoi.attest.report import Collateral, Evidence, Part, PlatformKind
 from kakoi.conformance.base import Base, anchor, base, key_anchor, parts, plain_trial, wanted
 from kakoi.conformance.corpus import Family, Group, Layer, Vector, one, several
+from kakoi.conformance.devices import log_trial, nvidia_trial
 from kakoi.conformance.trial import Anchor, Kind, Trial
 from kakoi.core.errors import Misuse
 from kakoi.core.x509_fields import pem_bodies
@@ -29,6 +30,7 @@ from kakoi.testing.recorded import Recorded
 
 _DAY: Final = 86400
 _LIMIT: Final = 16 * 1024
+_NVIDIA_AT: Final = 1_760_000_000
 _PRODUCTS: Final = {"milan": "Milan", "genoa": "Genoa", "turin": "Turin"}
 _AZURE_SNP_AT: Final = 1_760_000_000
 """When to judge recorded Azure guests on SNP: their sources name no time, and their certificates live for years."""
@@ -50,8 +52,10 @@ class Shelf:
 
     good: list[Base] = field(default_factory=list)
     bad: list[Vector] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
-    """Names of vectors that no verdict is made of."""
+    devices: dict[str, Trial] = field(default_factory=dict)
+    """Reports of NVIDIA devices."""
+    logs: dict[str, Trial] = field(default_factory=dict)
+    """Event logs with the quotes that they explain."""
 
 
 def _name(vector: Recorded) -> str:
@@ -161,16 +165,58 @@ def load(folder: Path) -> Shelf:
     shelf = Shelf()
     for vector in files.load(folder, *_TRIALS, "eventlog", "nvidia"):
         if vector.kind not in _TRIALS or (vector.kind == "azure" and "hw" not in vector.fields):
-            shelf.left_out.append(vector.name)
-            continue
+            continue  # below, when the good ones are there
         trial, documented = _TRIALS[vector.kind](vector), _documented(vector)
         if documented is None:
             shelf.good.append(base(_name(vector), trial))
         else:
             shelf.bad.append(_bad(_name(vector), trial, *documented))
+    for vector in files.load(folder, "nvidia"):
+        _device(shelf, vector)
+    for vector in files.load(folder, "eventlog"):
+        _log(shelf, vector)
+    for vector in files.load(folder, "azure"):
+        if "hw" not in vector.fields:
+            shelf.bad.append(_foreign_quote(vector, [b for b in shelf.good if b.kind.startswith("azure-s")]))
     for vector in files.load(folder, "negative"):
         shelf.bad.append(_negative(vector, [b for b in shelf.good if b.kind in ("sgx", "tdx")]))
     return shelf
+
+
+def _device(shelf: Shelf, vector: Recorded) -> None:
+    """NVIDIA's files are hex of a report, and its certificates in PEM; they were recorded within all windows of 2025."""
+    chain = files.certificates(vector.read("certs"))
+    trial = nvidia_trial(bytes.fromhex(vector.read("evidence").decode()), chain, _NVIDIA_AT)
+    if str(vector.expect["verdict"]).startswith("accept"):
+        shelf.devices[_name(vector)] = trial
+    else:
+        group = one("recorded.bad", "signature", "verify", lambda: trial, "nothing: recorded like this")
+        shelf.bad.append(Vector(name=_name(vector), kind="nvidia", recorded=True, groups=[group]))
+
+
+def _log(shelf: Shelf, vector: Recorded) -> None:
+    """A log beside the quote that the folder has endorsements for."""
+    quote = next(v for v in files.load(vector.folder, "tdx") if v.fields["evidence"] == vector.fields["quote"])
+    trial = log_trial(_dcap_trial(quote, "tdx"), vector.read("evidence"))
+    if str(vector.expect["verdict"]).startswith("replays"):
+        shelf.logs[_name(vector)] = trial
+    else:
+        group = one("recorded.bad", "binding", "verify", lambda: trial, "nothing: recorded like this")
+        shelf.bad.append(Vector(name=_name(vector), kind="ccel", recorded=True, groups=[group]))
+
+
+def _foreign_quote(vector: Recorded, good: Sequence[Base]) -> Vector:
+    """A quote of a TPM that no guest's report names, over another selection of registers, in the place of each guest's own."""
+    quote = json.loads(vector.read("evidence"))["tpm_quote"]
+    signature = files.octets(quote["signature"])
+    pieces = {
+        "tpm-quote": files.octets(quote["message"]),
+        "tpm-signature": struct.pack(">HHH", 0x0014, 0x000B, len(signature)) + signature,
+        "pcrs": b"".join(files.octets(value) for value in quote["pcrs"]),
+    }
+    named = [(f"in the place of {b.name}'s", partial(b.trial.with_parts, pieces)) for b in good]
+    groups = several("recorded.negative", "binding", "verify", named)
+    return Vector(name=_name(vector), kind="azure-snp", recorded=True, groups=groups)
 
 
 def _bad(name: str, trial: Trial, family: Family, layer: Layer) -> Vector:

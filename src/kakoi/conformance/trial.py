@@ -15,11 +15,11 @@ from kakoi.core.records import Digest, Limit, Record, Seconds
 
 Kind = Literal[
     "sgx", "tdx", "snp", "azure-snp", "azure-tdx", "nitro",
-    "azure-maa", "google-confidential-space", "intel-trust-authority",
+    "azure-maa", "google-confidential-space", "intel-trust-authority", "nvidia", "ccel",
 ]  # fmt: skip
 KINDS: Final[tuple[Kind, ...]] = (
     "sgx", "tdx", "snp", "azure-snp", "azure-tdx", "nitro",
-    "azure-maa", "google-confidential-space", "intel-trust-authority",
+    "azure-maa", "google-confidential-space", "intel-trust-authority", "nvidia", "ccel",
 )  # fmt: skip
 Outcome = Literal["accepted", "refused", "unsupported"]
 

@@ -7,12 +7,14 @@ the disclosure rules, whose defaults are DataSHIELD's.
 from __future__ import annotations
 
 import json
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from kakoi.attest.policy import AttestationPolicy
+from kakoi.attest.policy import PRODUCT, AttestationPolicy, PlatformPolicy, Setting
 from kakoi.contract.model import (
     Analysis,
     Contract,
@@ -38,6 +40,7 @@ DATASHIELD_RULES: Final = DisclosureRules(
 )
 """nfilter.tab 3, nfilter.subset 3 and nfilter.glm 0.33; six digits and one megabyte are Kakoi's own."""
 _DAY: Final = 86400
+_HEX: Final = re.compile(r"[0-9A-Fa-f]+")
 R = TypeVar("R", bound=Record)
 
 
@@ -139,6 +142,44 @@ def contract_from_file(
 def policy_from_file(path: Path) -> AttestationPolicy:
     """Accepted platforms from JSON, as ``kakoi enclave policy`` writes it and people edit it. Raises Malformed."""
     return from_value(AttestationPolicy, encoding.loads(encoding.dumps(policy_value(path))), path.name)
+
+
+def pinned(policy: AttestationPolicy, products: Sequence[str], machines: Sequence[str]) -> AttestationPolicy:
+    """The policy, narrowed to these products and machines: ``KIND=VALUE`` entries, as people type them.
+
+    A product is a FMSPC (12 hex digits) or one of AMD's lines (``Genoa``), a machine a PPID or chip id in hex. An earlier list of
+    machines is replaced; a kind without an entry stays as it is. Raises Misuse ``draft.pin``; Malformed for values of another form.
+    """
+    by_product, by_machine = _pins(policy, products), _pins(policy, machines)
+    entries = [
+        _narrowed(entry, by_product.get(entry.platform), by_machine.get(entry.platform)) for entry in policy.accepted
+    ]
+    return replace(policy, accepted=tuple(entries))
+
+
+def _pins(policy: AttestationPolicy, entries: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    kinds = [entry.platform for entry in policy.accepted]
+    for text in entries:
+        kind, given, value = text.partition("=")
+        if kind not in kinds or not given or not value:
+            raise Misuse(
+                "draft.pin",
+                f"expected KIND=VALUE with a kind that the policy accepts ({', '.join(kinds)}), got another",
+                hint="for instance --only-product sgx=00906ed50000; kakoi attest verify shows product and platform-identity",
+            )
+        value = value.lower() if _HEX.fullmatch(value) else value
+        found[kind] = tuple(dict.fromkeys((*found.get(kind, ()), value)))
+    return found
+
+
+def _narrowed(
+    entry: PlatformPolicy, products: tuple[str, ...] | None, machines: tuple[str, ...] | None
+) -> PlatformPolicy:
+    if products is not None:
+        others = tuple(setting for setting in entry.settings if setting.name != PRODUCT)
+        entry = replace(entry, settings=(*others, Setting(name=PRODUCT, accepted=products)))
+    return entry if machines is None else replace(entry, platforms=machines)
 
 
 def policy_value(path: Path) -> Any:

@@ -75,7 +75,7 @@ def snp(vector: Recorded) -> tuple[Evidence, Collateral]:
     return evidence, Collateral(parts=attest_kit.pieces(pieces))
 
 
-def _bytes(value: str | list[int]) -> bytes:
+def octets(value: str | list[int]) -> bytes:
     """Bytes of a recorded file's number lists, hex or base64."""
     if isinstance(value, list):
         return bytes(value)
@@ -90,16 +90,16 @@ def azure(vector: Recorded) -> tuple[Evidence, dict[str, bytes]]:
     """An Azure vector: evidence, and what of AMD's collateral it brings (``vcek``); nothing of Intel's."""
     found = json.loads(vector.read("evidence"))
     quote = found.get("tpm_quote") or found["quote"]
-    signature = _bytes(quote["signature"])
+    signature = octets(quote["signature"])
     pieces = {
-        "tpm-quote": _bytes(quote["message"]),
+        "tpm-quote": octets(quote["message"]),
         "tpm-signature": struct.pack(">HHH", 0x0014, 0x000B, len(signature)) + signature,
-        "pcrs": b"".join(_bytes(value) for value in quote["pcrs"]),
+        "pcrs": b"".join(octets(value) for value in quote["pcrs"]),
     }
     if "td_quote" in found:
-        pieces["td-quote"] = _bytes(found["td_quote"])
-    hcl = _bytes(found.get("hcl_report") or found["report"])
+        pieces["td-quote"] = octets(found["td_quote"])
+    hcl = octets(found.get("hcl_report") or found["report"])
     platform: Literal["azure-snp", "azure-tdx"] = "azure-tdx" if vector.fields["hw"] == "tdx" else "azure-snp"
     chip = found.get("vcek")
-    vcek = {} if chip is None else {"vcek": certificates(chip.encode())[0] if "-----" in chip else _bytes(chip)}
+    vcek = {} if chip is None else {"vcek": certificates(chip.encode())[0] if "-----" in chip else octets(chip)}
     return Evidence(platform=platform, statement=hcl, parts=attest_kit.pieces(pieces)), vcek

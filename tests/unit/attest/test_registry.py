@@ -315,3 +315,12 @@ def test_the_page_of_the_kind_names_each_setting_measurement_and_part() -> None:
             assert f"`{name}`" in page
     for name in PARTS:
         assert f"`{name}`" in page
+
+
+def test_a_product_can_be_pinned() -> None:
+    """By a setting that evidence need not have among its facts; without it any product passes that is not refused."""
+    product = decide(POLICY).claims.product
+    assert decide(setting(POLICY, "product", product, "000000000000")).failed == ()
+    with pytest.raises(AppraisalRefused) as caught:
+        decide(setting(POLICY, "product", "000000000000"))
+    assert [check.name for check in caught.value.verdict.failed] == ["setting.product"]

@@ -18,6 +18,7 @@ from kakoi.sdk.draft import (
     analysis_from_file,
     contract_from_file,
     merged_rules,
+    pinned,
     policy_from_file,
     read_toml,
 )
@@ -279,3 +280,23 @@ def test_a_policy_may_be_laid_out_for_people(tmp_path: Path) -> None:
 
     (tmp_path / "p.json").write_text(json.dumps(to_value(policy()), indent=4))
     assert policy_from_file(tmp_path / "p.json") == policy()
+
+
+def test_products_and_machines_can_be_pinned() -> None:
+    """What was any machine becomes these; what was listed is replaced; other kinds stay as they are."""
+    narrowed = pinned(policy(), ["software=4B414B4F4900", "software=00906ed50000"], ["software=" + "AB" * 16])
+    (entry,) = narrowed.accepted
+    assert [(s.name, s.accepted) for s in entry.settings] == [("product", ("4b414b4f4900", "00906ed50000"))]
+    assert entry.platforms == ("ab" * 16,)
+    assert pinned(narrowed, [], ["software=" + "cd" * 16]).accepted[0].platforms == ("cd" * 16,)
+    assert pinned(policy(), [], []) == policy()
+
+
+@pytest.mark.parametrize("text", ["software", "software=", "=x", "sgx=00906ed50000", "x"])
+def test_pins_of_nothing(text: str) -> None:
+    assert code(lambda: pinned(policy(), [text], [])) == "draft.pin"
+    assert code(lambda: pinned(policy(), [], [text])) == "draft.pin"
+
+
+def test_a_machine_is_named_in_hex() -> None:
+    assert code(lambda: pinned(policy(), [], ["software=no hex"])) == "record.field"
