@@ -18,6 +18,7 @@ from kakoi.hub.settings import Limits, Settings
 from kakoi.net.caller import Patience
 from kakoi.net.client import HubClient
 from support import fencing
+from support.hub_client import client_of
 from unit.hub.conftest import Clock, clock, hub, server, token, world  # noqa: F401 - fixtures
 from unit.hub.hubkit import Party, World, put_all
 from unit.hub.test_hub_uploads import LOOPBACK, PART, code, hub_with, keeps, put
@@ -36,7 +37,7 @@ def test_one_of_two_enclaves_publishes_whoever_is_faster(
     hub: HubClient, server: HubServer, token: str, world: World, clock: Clock
 ) -> None:
     put_all(hub, world.setup)
-    with HubClient(server.url) as other:
+    with client_of(server) as other:
         fencing.check_race(hub, other, world, token, clock.forward, rounds=8)
 
 
@@ -51,7 +52,7 @@ def test_a_quota_is_kept_whoever_sends_at_once_and_comes_back_with_what_is_colle
         outcomes: list[str] = []
 
         def send() -> None:
-            with HubClient(server.url) as other:
+            with client_of(server) as other:
                 try:
                     put(other, os.urandom(PART))
                     outcomes.append("stored")
@@ -79,7 +80,7 @@ def test_a_flood_of_cards_ends_and_parties_that_are_there_go_on(tmp_path: Path) 
         put_all(hub, world.setup)
         server.hub.budgets._cards = Buckets(0.001, 2, server.hub.budgets._cards._clock)
         patient = Patience(attempts=1)
-        with HubClient(server.url, patience=patient) as eager:
+        with client_of(server, patience=patient) as eager:
             codes = [code_or(partial(eager.put_object, Party(f"Sybil {n}").card)) for n in range(4)]
         assert codes == ["", "", "hub.rate", "hub.rate"]
         put_all(hub, world.cards)  # they say hello before everything
@@ -100,7 +101,7 @@ def test_wrong_signatures_cost_their_network_and_nobody_else(tmp_path: Path) -> 
         put_all(hub, world.setup)
         server.hub.budgets._bad = Buckets(0.001, 3, server.hub.budgets._bad._clock)
         strangers = [Party(f"Nobody {n}") for n in range(4)]
-        with HubClient(server.url, patience=Patience(attempts=1)) as eager:
+        with client_of(server, patience=Patience(attempts=1)) as eager:
             bad = [item.sign("analysis", author=item.id) for item in strangers]
             codes = [code(partial(eager.put_object, item)) for item in bad]
             assert codes == ["hub.signer-unknown"] * 3 + ["hub.rate"]

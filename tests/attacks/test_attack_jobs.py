@@ -14,9 +14,9 @@ from kakoi.core.ids import ObjectId
 from kakoi.hub.serve import running
 from kakoi.hub.settings import Settings
 from kakoi.net.answers import Claim
-from kakoi.net.client import HubClient
 from kakoi.sdk.run import load_agreement
 from support.deployment import Deployment, deployed
+from support.hub_client import client_of
 from support.sleeper import computing, short_leases
 from unit.hub.hubkit import Party, World, put_all
 
@@ -116,8 +116,7 @@ def test_the_end_of_the_program_is_the_end_of_its_keepers(two: Two) -> None:
 
 def test_contracts_have_fair_shares_of_the_enclaves(tmp_path: Path) -> None:
     """One contract asks for twelve runs, two others for two each, later: nobody waits for all twelve."""
-    with running(Settings(directory=tmp_path / "hub", port=0)) as server, HubClient(server.url) as hub:
-        token = (tmp_path / "hub" / "operator.token").read_text().strip()
+    with running(Settings(directory=tmp_path / "hub", port=0)) as server, client_of(server) as hub:
         names = {}
         worlds = {"greedy": World(), "other": World(analyst=Party("Other")), "third": World(analyst=Party("Third"))}
         for world in worlds.values():
@@ -127,7 +126,7 @@ def test_contracts_have_fair_shares_of_the_enclaves(tmp_path: Path) -> None:
                 names[hub.put_object(worlds[name].request(number)).id] = name
 
         def claim() -> Claim:
-            found = hub.claim(enclave="e", operator_token=token, seconds=3600)
+            found = hub.claim(enclave="e", seconds=3600)
             assert found is not None
             return found
 

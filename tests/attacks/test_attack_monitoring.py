@@ -33,14 +33,16 @@ from kakoi.guard.stream import FILE, Stream
 from kakoi.guard.watch import Watch
 from kakoi.hub.serve import open_server, running
 from kakoi.hub.settings import Settings
-from kakoi.net.caller import Patience
+from kakoi.net.caller import Call, Patience
 from kakoi.net.client import HubClient
+from kakoi.net.identity import enclave_identity
 from kakoi.sdk.alarm import alarmed_by_forks
 from kakoi.testing.software_authenticator import assertion_json
 from kakoi.testing.world import NOW, with_changes
 from kakoi.tlog import checkpoint as checkpoints
 from support.broker_setting import Setting
 from support.console_desk import AGENT, ORIGIN, Desk, Visitor, open_desk
+from support.hub_client import client_of
 from unit.hub.hubkit import Party
 
 RULES = shipped()
@@ -250,20 +252,20 @@ def refused_by(client: HubClient, work: Any) -> str:
 def test_guessing_of_the_operators_token(tmp_path: Path) -> None:
     settings = Settings(directory=tmp_path / "hub", port=0)
     patience = Patience(attempts=1)
-    with running(settings) as server, HubClient(server.url, patience=patience) as client:
+    with running(settings) as server:
         for number in range(5):
-            guess = f"{number:064x}"
-            assert (
-                refused_by(client, lambda c, g=guess: c.claim(enclave="x", operator_token=g, seconds=5)) == "hub.token"
-            )
+            identity = enclave_identity("x", f"{number:064x}")
+            with HubClient(server.url, identity=identity, patience=patience) as client:
+                assert refused_by(client, lambda c: c.claim(enclave="x", seconds=5)) == "signature.request"
     assert hub_alerts(tmp_path / "hub") == ["Guessing of the operator's token"]
 
 
 def test_many_refusals_of_one_address(tmp_path: Path) -> None:
     settings = Settings(directory=tmp_path / "hub", port=0)
-    with running(settings) as server, httpx.Client(base_url=server.url, trust_env=False) as client:
+    with running(settings) as server, client_of(server) as client:
         for number in range(50):
-            assert client.get("/v1/feed", params={"after": f"x{number}"}).status_code == 400
+            call = Call(method="GET", target=f"/v1/feed?after=x{number}")
+            assert refused_by(client, lambda c, call=call: c._caller.read(call, 1000)) == "hub.query"
     assert hub_alerts(tmp_path / "hub") == ["Many refusals of one address at a hub"]
     with closing(Stream(tmp_path / "hub" / FILE, name="hub", component="hub", now=NOW)) as stream:
         lines = stream.newest(what="hub.refused")
@@ -277,7 +279,7 @@ def test_a_hub_whose_database_was_put_back_contradicts_itself(tmp_path: Path) ->
     with running(settings):
         pass
     before = (directory / "hub.sqlite").read_bytes()
-    with running(settings) as server, HubClient(server.url) as client:
+    with running(settings) as server, client_of(server) as client:
         north = Party("North")
         client.put_object(north.card)
         client.put_object(north.sign("analysis", author=north.id))

@@ -43,6 +43,7 @@ from kakoi.wire.messages import (
 )
 from kakoi.wire.result import OutputPayload, ResultFile
 from support.deployment import Deployment, on_deployment
+from support.hub_client import client_of
 from support.leaves import altered_leaves
 
 pytestmark = on_deployment
@@ -326,7 +327,7 @@ def test_log_rolled_back(deployment: Deployment, tmp_path: Path) -> None:
     assert look(deployment.client) == size + 2
     before = remembered.read_bytes()
     settings = Settings(directory=old, port=0, operator_token_file=old / "operator.token")
-    with running(settings) as server, HubClient(server.url) as rolled_back:
+    with running(settings) as server, client_of(server) as rolled_back:
         for step, code in enumerate(("log.rollback", "log.rollback", "log.fork", "log.inconsistent")):
             if step:
                 grow(rolled_back, home, analysis, f"forked_{step}")

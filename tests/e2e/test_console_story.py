@@ -18,6 +18,7 @@ from playwright.sync_api import Page, expect
 
 from e2e.theatre import Person, Theatre, looking, screenshot
 from kakoi.broker.consent import WithdrawalReceipt
+from kakoi.cli.demo.voices import Voices
 from kakoi.contract.approve import agree
 from kakoi.contract.model import Approval
 from kakoi.contract.sign import open_card, open_signed
@@ -37,7 +38,7 @@ STORY: dict[str, str] = {}
 
 @pytest.fixture
 def hub(theatre: Theatre) -> Iterator[HubClient]:
-    with HubClient(theatre.stage.hub_url) as client:
+    with Voices(theatre.stage.hub_url, theatre.stage.token_file.read_text().strip()) as client:
         yield client
 
 

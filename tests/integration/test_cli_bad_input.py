@@ -27,6 +27,7 @@ from kakoi.party.home import PartyHome
 from kakoi.party.keystore import Unlock, new_key_file
 from kakoi.testing.world import World, with_changes
 from support.command_line import Run, everything, runner, unchanged
+from support.hub_client import client_of
 from support.tree import ROOT
 
 EXAMPLE: Final = ROOT / "examples/two-hospitals"
@@ -262,37 +263,42 @@ class Setting:
         return bundle.contract.payload_id
 
 
+def party_of(party: tuple[Path, Path]) -> tuple[object, ...]:
+    home, key = party
+    return ("--party", home, "--key-file", key)
+
+
 @pytest.fixture
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
     settings = Settings(directory=tmp_path_factory.mktemp("hub"), port=0)
-    with running(settings) as server, HubClient(server.url) as client:
+    with running(settings) as server, client_of(server) as client:
         yield Setting(url=server.url, client=client, world=World())
 
 
-def test_an_expired_contract(run: Run, hub: Setting) -> None:
+def test_an_expired_contract(run: Run, hub: Setting, party: tuple[Path, Path]) -> None:
     hub.world.change_contract = lambda contract: with_changes(contract, not_before=1, expires=2)
-    ran = run("contract", "verify", hub.publish(), "--hub", hub.url)
+    ran = run("contract", "verify", hub.publish(), "--hub", hub.url, *party_of(party))
     assert (ran.code, ran.error) == (4, "contract.expired")
 
 
-def test_a_contract_that_has_not_begun(run: Run, hub: Setting) -> None:
+def test_a_contract_that_has_not_begun(run: Run, hub: Setting, party: tuple[Path, Path]) -> None:
     hub.world.change_contract = lambda contract: with_changes(contract, not_before=2**39, expires=2**40)
-    ran = run("contract", "verify", hub.publish(), "--hub", hub.url)
+    ran = run("contract", "verify", hub.publish(), "--hub", hub.url, *party_of(party))
     assert (ran.code, ran.error) == (4, "contract.not-yet")
 
 
-def test_a_contract_that_somebody_has_not_signed(run: Run, hub: Setting) -> None:
+def test_a_contract_that_somebody_has_not_signed(run: Run, hub: Setting, party: tuple[Path, Path]) -> None:
     hub.world.silent = ("East",)
-    ran = run("contract", "verify", hub.publish(), "--hub", hub.url)
+    ran = run("contract", "verify", hub.publish(), "--hub", hub.url, *party_of(party))
     assert (ran.code, ran.error) == (4, "contract.approval-missing")
     assert "East has not approved" in ran.err
 
 
-def test_ids_that_lead_nowhere(run: Run, hub: Setting) -> None:
+def test_ids_that_lead_nowhere(run: Run, hub: Setting, party: tuple[Path, Path]) -> None:
     for command in (("show",), ("verify",)):
-        ran = run("contract", *command, "0" * 64, "--hub", hub.url)
+        ran = run("contract", *command, "0" * 64, "--hub", hub.url, *party_of(party))
         assert (ran.code, ran.error) == (4, "hub.not-found")
-        ran = run("contract", *command, "short", "--hub", hub.url)
+        ran = run("contract", *command, "short", "--hub", hub.url, *party_of(party))
         assert (ran.code, ran.error) == (3, "encoding.id")
 
 
@@ -323,12 +329,12 @@ def test_withdrawing_from_a_contract_that_does_not_name_the_party(
         assert remembered(home) == frozenset()
 
 
-def test_a_hostile_title_hides_nothing(run: Run, hub: Setting) -> None:
+def test_a_hostile_title_hides_nothing(run: Run, hub: Setting, party: tuple[Path, Path]) -> None:
     """Whoever drafts a contract cannot steer the terminal of who reads it."""
     hub.world.change_contract = lambda contract: with_changes(
         contract, title="Nice [conceal]and [/]", purpose="[/bold] x [0m"
     )
-    shown = run("contract", "show", hub.publish(), "--hub", hub.url)
+    shown = run("contract", "show", hub.publish(), "--hub", hub.url, *party_of(party))
     assert shown.code == 0, shown.err
     assert "Nice [conceal]and [/]" in shown.out
     assert "[/bold] x [0m" in shown.out
@@ -455,7 +461,7 @@ def test_a_hub_that_is_down(run: Run, party: tuple[Path, Path], tmp_path: Path) 
         url = f"http://127.0.0.1:{held.getsockname()[1]}"
         keys = ("--party", home, "--key-file", key, "--hub", url)
         for arguments in (
-            ("contract", "show", "0" * 64, "--hub", url),
+            ("contract", "show", "0" * 64, *keys),
             ("contract", "sign", "0" * 64, "--yes", *keys),
             ("dataset", "upload", *keys),
             ("analysis", "publish", EXAMPLE / "pressure.toml", *keys),
@@ -471,8 +477,8 @@ def test_a_hub_that_is_down(run: Run, party: tuple[Path, Path], tmp_path: Path) 
     ("url", "error"),
     [("ftp://127.0.0.1", "net.url"), ("nonsense", "net.url"), ("http://example.org", "net.plain-http")],
 )
-def test_addresses_that_are_none(url: str, error: str, run: Run) -> None:
-    ran = run("contract", "show", "0" * 64, "--hub", url)
+def test_addresses_that_are_none(url: str, error: str, run: Run, party: tuple[Path, Path]) -> None:
+    ran = run("contract", "show", "0" * 64, "--hub", url, *party_of(party))
     assert (ran.code, ran.error) == (2, error)
 
 

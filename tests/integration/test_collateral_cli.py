@@ -20,10 +20,10 @@ from kakoi.cli.ui import SystemClock
 from kakoi.core.errors import KakoiError, Misuse
 from kakoi.hub.serve import running
 from kakoi.hub.settings import Settings
-from kakoi.net.client import HubClient
 from kakoi.testing import recorded
 from kakoi.testing.collateral_servers import JSON, Canned, VendorServer
 from kakoi.testing.dcap_vendor_corpus import EVIDENCE, recorded_collateral
+from support.hub_client import client_of
 
 here = pytest.mark.skipif(not EVIDENCE.is_dir(), reason="recorded evidence is not here (KAKOI_SHARED)")
 
@@ -112,12 +112,14 @@ def test_a_bundle_travels_through_the_hub(place: Place, tmp_path: Path) -> None:
     near, card = place.directory / "near", place.directory / "party" / "card.dsse"
     kakoi("party", "new", place.directory / "other", "--name", "Other", "--key-file", place.directory / "key2")
     settings = Settings(directory=tmp_path / "hub", port=0, operator_token_file=token)
-    with running(settings) as hub, HubClient(hub.url) as client:
-        fetch: list[str | Path] = ["collateral", "fetch", "--hub", hub.url, "--collateral-cache", near, "--signed-by"]
+    with running(settings) as hub, client_of(hub) as client:
+        keys: list[str | Path] = ["--party", place.directory / "party", "--key-file", place.directory / "key"]
+        fetch: list[str | Path] = ["collateral", "fetch", "--hub", hub.url, *keys]
+        fetch += ["--collateral-cache", near, "--signed-by"]
         empty = kakoi(*fetch, card)
         assert (empty.exit_code, empty.stdout) == (0, ""), empty.output
         published = kakoi(
-            "collateral", "publish", place.directory / "bundle.dsse", "--signed-by", card, "--hub", hub.url
+            "collateral", "publish", place.directory / "bundle.dsse", "--signed-by", card, "--hub", hub.url, *keys
         )
         assert published.exit_code == 0, published.output
         assert kakoi(*fetch, place.directory / "other" / "card.dsse").stdout == "", "a stranger's bundles are not read"
@@ -138,11 +140,9 @@ def test_only_good_bundles_are_published(place: Place) -> None:
     assert place.bundle("--collateral-from", f"intel={place.url}").exit_code == 0
     kakoi("party", "new", place.directory / "other", "--name", "Other", "--key-file", place.directory / "key2")
     other = place.directory / "other" / "card.dsse"
-    url = "http://127.0.0.1:9"
-    assert (
-        kakoi("collateral", "publish", place.directory / "bundle.dsse", "--signed-by", other, "--hub", url).exit_code
-        == 4
-    )
+    where = ("--hub", "http://127.0.0.1:9", "--party", place.directory / "party", "--key-file", place.directory / "key")
+    ran = kakoi("collateral", "publish", place.directory / "bundle.dsse", "--signed-by", other, *where)
+    assert ran.exit_code == 4
 
 
 @here

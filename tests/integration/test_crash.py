@@ -22,7 +22,6 @@ from kakoi.core.errors import Unavailable
 from kakoi.core.ids import ObjectId
 from kakoi.hub.serve import running
 from kakoi.hub.settings import Settings
-from kakoi.net.client import HubClient
 from kakoi.sdk.run import RunDenied, await_run, load_agreement
 from kakoi.testing.world import NOW, World
 from kakoi.tlog import checkpoint as checkpoints
@@ -31,6 +30,7 @@ from kakoi.tlog.leaf import LOGGED_KINDS, PASSPORT_KIND, leaf_data
 from kakoi.wire.messages import Challenge, Denial, KeyGrant, RunFailure, RunRequest, SealedResult, Session
 from support.broker_setting import Clock
 from support.deployment import Deployment, Finished, deployed
+from support.hub_client import client_of
 
 pytestmark = pytest.mark.xdist_group("crash")
 CLAIM_SECONDS: Final = 4
@@ -257,7 +257,7 @@ def test_abandoned_after_five_attempts(tmp_path: Path) -> None:
     bundle = world.bundle()
     request = world.request(world.agreement())
     settings = Settings(directory=tmp_path / "hub", port=0)
-    with running(settings, now=clock.now) as server, HubClient(server.url) as client:
+    with running(settings, now=clock.now) as server, client_of(server) as client:
         for envelope in (
             *bundle.cards,
             *bundle.manifests,
@@ -267,9 +267,8 @@ def test_abandoned_after_five_attempts(tmp_path: Path) -> None:
             request,
         ):
             client.put_object(envelope)
-        token = (tmp_path / "hub" / "operator.token").read_text().strip()
         for attempt in range(1, 6):
-            claim = client.claim(enclave="mortal", operator_token=token, seconds=30, wait=5)
+            claim = client.claim(enclave="mortal", seconds=30, wait=5)
             assert claim is not None
             assert (claim.run, claim.attempt) == (request.payload_id, attempt)
             clock.time += 31
@@ -279,5 +278,5 @@ def test_abandoned_after_five_attempts(tmp_path: Path) -> None:
             )
         assert caught.value.code == "run.ended"
         assert client.run(request.payload_id).state == "abandoned"
-        assert client.claim(enclave="late", operator_token=token, seconds=30, wait=0) is None
+        assert client.claim(enclave="late", seconds=30, wait=0) is None
     assert clock.now() > NOW

@@ -24,6 +24,7 @@ from kakoi.hub.settings import Limits, Settings
 from kakoi.net.caller import Patience
 from kakoi.net.client import HubClient
 from support.clouds import Cloud, azure, s3
+from support.hub_client import client_of
 from unit.hub.hubkit import ZERO, World, put_all
 
 pytestmark = [pytest.mark.xdist_group("clouds")]
@@ -58,7 +59,7 @@ def server(settings: Settings) -> Iterator[HubServer]:
 
 @pytest.fixture
 def hub(server: HubServer) -> Iterator[HubClient]:
-    with HubClient(server.url, patience=PATIENT) as client:
+    with client_of(server, patience=PATIENT) as client:
         yield client
 
 
@@ -186,20 +187,20 @@ def test_a_store_that_is_away_is_unavailable_and_the_hub_goes_on(
         monkeypatch.setenv(variable, value.replace(str(cloud.port), "1"))
     monkeypatch.setattr(remote, "_RETRIES", {"max_retries": 0})
     world = World()
-    with running(settings) as one, HubClient(one.url, patience=Patience(attempts=1)) as hub:
+    with running(settings) as one, client_of(one, patience=Patience(attempts=1)) as hub:
         assert code(lambda: list(hub.stream_blob(BlobId(ZERO), most=10))) == "hub.storage"
         put_all(hub, world.setup)
 
 
 def test_the_directory_remembers_where_its_blobs_are(settings: Settings, cloud: Cloud) -> None:
     data = os.urandom(1000)
-    with running(settings) as one, HubClient(one.url) as hub:
+    with running(settings) as one, client_of(one) as hub:
         put(hub, data)
     plain = Settings(directory=settings.directory, port=0)
-    with running(plain) as one, HubClient(one.url) as hub:
+    with running(plain) as one, client_of(one) as hub:
         assert b"".join(hub.stream_blob(name(data), most=1000)) == data
     upkeep.backup(plain, settings.directory.parent / "copy")
-    with running(Settings(directory=settings.directory.parent / "copy", port=0)) as one, HubClient(one.url) as hub:
+    with running(Settings(directory=settings.directory.parent / "copy", port=0)) as one, client_of(one) as hub:
         assert hub.blob_size(name(data)) == 1000
     moved = Settings(directory=settings.directory, port=0, blobs=f"{cloud.url}/elsewhere")
     with pytest.raises(Misuse) as caught, running(moved):

@@ -25,6 +25,7 @@ from kakoi.net.answers import Claim
 from kakoi.net.caller import Patience
 from kakoi.net.client import HubClient
 from kakoi.tlog.checkpoint import VerifiedCheckpoint
+from support.hub_client import client_at, client_of
 from unit.hub.hubkit import HubProcess, Party, World, audit_file, put_all
 
 ONCE = Patience(attempts=1, idle=10)
@@ -41,7 +42,7 @@ class Writer(threading.Thread):
         self.sent: list[Envelope] = []
 
     def run(self) -> None:
-        with HubClient(self.url, patience=ONCE) as hub:
+        with client_at(self.url, patience=ONCE) as hub:
             try:
                 hub.put_object(self.party.card)
                 for number in range(100_000):
@@ -56,7 +57,7 @@ class Writer(threading.Thread):
 @contextmanager
 def hub_at(directory: Path) -> Iterator[HubClient]:
     """A hub in this process, which stops cleanly and has a sound state then."""
-    with running(Settings(directory=directory, port=0)) as one, HubClient(one.url) as client:
+    with running(Settings(directory=directory, port=0)) as one, client_of(one) as client:
         yield client
     audit_file(directory)
 
@@ -78,7 +79,7 @@ def test_killed_during_a_stream_of_objects(tmp_path: Path) -> None:
         for writer in writers:
             writer.start()
         time.sleep(delay)
-        with HubClient(url) as hub:
+        with client_at(url) as hub:
             seen = reading.advance(hub, key, seen)
         time.sleep(delay)
         process.kill()
@@ -89,7 +90,7 @@ def test_killed_during_a_stream_of_objects(tmp_path: Path) -> None:
         assert found.size >= max(len(everything), seen.size)
 
         url = process.start()
-        with HubClient(url) as hub:
+        with client_at(url) as hub:
             seen = reading.advance(hub, key, seen)
             assert seen.size == found.size
             reread(hub, everything)
@@ -124,7 +125,7 @@ def test_killed_at_each_step_of_storing(tmp_path: Path, point: str, survives: bo
     world, process = World(), HubProcess(tmp_path / "hub")
     number = len(world.setup) + ("finish" in point)  # the first transaction of a new hub writes the log's identity
     url = process.start(die=f"{point}:{number}")
-    with HubClient(url, patience=ONCE) as hub:
+    with client_at(url, patience=ONCE) as hub:
         put_all(hub, world.setup[:-1])
         with pytest.raises(Unavailable):
             hub.put_object(world.setup[-1])
@@ -149,7 +150,7 @@ def test_killed_at_each_step_of_signing_a_checkpoint(tmp_path: Path, name: str, 
         seen = reading.advance(hub, key, None)
         hub.put_object(world.setup[-1])
     first = 2 if name.endswith("sync_directory") else 1  # the address file is the first to be written
-    with HubClient(process.start(die=f"{name}:{when}:{first}"), patience=ONCE) as hub, pytest.raises(Unavailable):
+    with client_at(process.start(die=f"{name}:{when}:{first}"), patience=ONCE) as hub, pytest.raises(Unavailable):
         reading.advance(hub, key, seen)
     process.died()
     with hub_at(process.directory) as hub:
@@ -173,7 +174,7 @@ def test_killed_at_each_step_of_an_upload(tmp_path: Path, blob: tuple[BlobId, by
     name, data = blob
     process = HubProcess(tmp_path / "hub")
     url = process.start(die=f"{point}:{when}:1")
-    with HubClient(url, patience=ONCE) as hub, pytest.raises(Unavailable):
+    with client_at(url, patience=ONCE) as hub, pytest.raises(Unavailable):
         hub.put_blob(name, io.BytesIO(data), len(data))
     process.died()
     with hub_at(process.directory) as hub:
@@ -185,24 +186,24 @@ def test_killed_at_each_step_of_an_upload(tmp_path: Path, blob: tuple[BlobId, by
 
 def test_a_claim_outlives_the_hub(tmp_path: Path) -> None:
     world, process = World(), HubProcess(tmp_path / "hub")
-    with HubClient(process.start()) as hub:
+    with client_at(process.start()) as hub:
         put_all(hub, world.setup)
         runs = [hub.put_object(world.request(number)).id for number in range(2)]
-        mine = hub.claim(enclave="e", operator_token=process.token, seconds=60)
+        mine = hub.claim(enclave="e", seconds=60)
         assert mine is not None
     process.kill()
-    with HubClient(process.start()) as hub:
+    with client_at(process.start()) as hub:
         hub.renew(mine)
         hub.put_object(world.session(mine.run)[1], claim=mine.token)
-        other = hub.claim(enclave="f", operator_token=process.token, seconds=60)
+        other = hub.claim(enclave="f", seconds=60)
         assert other is not None
         assert [mine.run, other.run] == runs
     process.kill()
-    with HubClient(process.start()) as hub:
+    with client_at(process.start()) as hub:
         assert hub.finish(mine).state == "done"
         assert hub.fail(other).state == "failed"
     process.kill()
-    with HubClient(process.start()) as hub:
+    with client_at(process.start()) as hub:
         assert hub.finish(mine).state == "done"
         assert [hub.run(run).state for run in runs] == ["done", "failed"]
     process.stop()
@@ -217,12 +218,12 @@ def test_a_claim_whose_answer_was_lost_comes_back(tmp_path: Path, when: str) -> 
         run = hub.put_object(world.request()).id
     url = process.start(die=f"kakoi.hub.database:Database._deliver:{when}:1")
     got: Claim | None = None
-    with HubClient(url, patience=ONCE) as hub, pytest.raises(Unavailable):
-        got = hub.claim(enclave="e", operator_token=process.token, seconds=2)
+    with client_at(url, patience=ONCE) as hub, pytest.raises(Unavailable):
+        got = hub.claim(enclave="e", seconds=2)
     process.died()
     assert got is None
     with hub_at(process.directory) as hub:
-        again = hub.claim(enclave="e", operator_token=process.token, seconds=60, wait=20)
+        again = hub.claim(enclave="e", seconds=60, wait=20)
         assert again is not None
         assert (again.run, again.attempt) == (run, 2)
 
@@ -244,7 +245,7 @@ def test_a_full_disk_is_one_clear_error_and_no_damage(small_disk: Path) -> None:
     """With the reserve turned off the database itself runs out of space; it recovers when there is space again."""
     settings = Settings(directory=small_disk / "hub", port=0, limits=Limits(free_bytes=0))
     party = Party("Filler")
-    with running(settings) as one, HubClient(one.url, patience=ONCE) as hub:
+    with running(settings) as one, client_of(one, patience=ONCE) as hub:
         hub.put_object(party.card)
         data = os.urandom(2_000_000)
         hub.put_blob(BlobId(hashlib.sha256(data).hexdigest()), io.BytesIO(data), len(data))

@@ -19,8 +19,8 @@ from kakoi.hub.serve import HubServer, running
 from kakoi.hub.settings import Settings
 from kakoi.net import log as reading
 from kakoi.net.caller import Patience
-from kakoi.net.client import HubClient
 from support import fencing
+from support.hub_client import client_at, client_of, known
 from support.postgresql import Cluster, cluster
 from unit.hub.conftest import Clock
 from unit.hub.hubkit import HubProcess, Party, World, put_all
@@ -68,19 +68,20 @@ def pair(url: str, tmp_path: Path, clock: Clock) -> Iterator[tuple[HubServer, Hu
     with running(Settings(directory=first, port=0, database_url=url), now=clock) as one:
         other = second(first, tmp_path)
         with running(Settings(directory=other, port=0, database_url=url), now=clock) as two:
+            for server in (one, two):
+                known(server.url, server.hub.settings.directory)
             yield one, two
     check(url)
 
 
 def test_a_world_on_postgresql(pair: tuple[HubServer, HubServer], tmp_path: Path) -> None:
     world = World()
-    token = (tmp_path / "first" / "operator.token").read_text().strip()
-    with HubClient(pair[0].url) as one, HubClient(pair[1].url) as two:
+    with client_of(pair[0]) as one, client_of(pair[1]) as two:
         put_all(one, world.setup)
         put_all(two, world.setup)
         assert one.feed() == two.feed()
         run = two.put_object(world.request()).id
-        claim = one.claim(enclave="e", operator_token=token, seconds=60)
+        claim = one.claim(enclave="e", seconds=60)
         assert claim is not None
         assert claim.run == run
         key, session = world.session(run)
@@ -98,14 +99,14 @@ def test_a_waiter_at_one_hub_hears_of_an_object_at_the_other(pair: tuple[HubServ
     world, got = World(), []
 
     def wait() -> None:
-        with HubClient(pair[0].url) as hub:
+        with client_of(pair[0]) as hub:
             started = time.monotonic()
             got.append((hub.feed(kinds=["kakoi/contract/v1"], wait=20), time.monotonic() - started))
 
     thread = threading.Thread(target=wait)
     thread.start()
     time.sleep(0.3)
-    with HubClient(pair[1].url) as hub:
+    with client_of(pair[1]) as hub:
         put_all(hub, world.setup)
     thread.join(timeout=30)
     page, took = got[0]
@@ -122,7 +123,7 @@ def test_writers_and_followers_on_two_hubs_lose_nothing(pair: tuple[HubServer, H
     problems: list[Exception] = []
 
     def follow(hub_url: str) -> None:
-        with HubClient(hub_url) as hub:
+        with client_at(hub_url) as hub:
             mine: list[str] = []
             after, checkpoint = 0, None
             while len(mine) < total:
@@ -137,7 +138,7 @@ def test_writers_and_followers_on_two_hubs_lose_nothing(pair: tuple[HubServer, H
             seen.append(mine)
 
     def write(party: Party, hub_url: str) -> None:
-        with HubClient(hub_url) as hub:
+        with client_at(hub_url) as hub:
             hub.put_object(party.card)
             for number in range(each):
                 hub.put_object(party.sign("analysis", author=party.id, number=number))
@@ -158,14 +159,13 @@ def test_each_run_goes_to_one_enclave_though_two_hubs_give_them_out(
     pair: tuple[HubServer, HubServer], tmp_path: Path
 ) -> None:
     world, got = World(), []
-    token = (tmp_path / "first" / "operator.token").read_text().strip()
-    with HubClient(pair[0].url) as hub:
+    with client_of(pair[0]) as hub:
         put_all(hub, world.setup)
         runs = {hub.put_object(world.request(number)).id for number in range(16)}
 
     def enclave(name: str, hub_url: str) -> None:
-        with HubClient(hub_url) as hub:
-            while (mine := hub.claim(enclave=name, operator_token=token, seconds=60)) is not None:
+        with client_at(hub_url) as hub:
+            while (mine := hub.claim(enclave=name, seconds=60)) is not None:
                 got.append(mine.run)
 
     threads = [threading.Thread(target=enclave, args=(f"e{n}", pair[n % 2].url)) for n in range(4)]
@@ -183,7 +183,7 @@ def test_one_of_two_enclaves_at_two_hubs_publishes(
     """The claim is compared where the object is stored, whichever hub each of them talks to."""
     world = World()
     token = (tmp_path / "first" / "operator.token").read_text().strip()
-    with HubClient(pair[0].url) as one, HubClient(pair[1].url) as two:
+    with client_of(pair[0]) as one, client_of(pair[1]) as two:
         put_all(one, world.setup)
         fencing.check_sleeper(one, two, world, token, clock.forward)
         fencing.check_race(one, two, world, token, clock.forward, rounds=8)
@@ -199,7 +199,7 @@ def test_one_of_two_hubs_is_killed_and_the_other_goes_on(url: str, tmp_path: Pat
 
         def write(party: Party) -> None:
             """At the doomed hub until it is gone, then the same objects and more at the other."""
-            with HubClient(survivor.url) as other, HubClient(doomed_url, patience=Patience(attempts=1)) as hub:
+            with client_of(survivor) as other, client_at(doomed_url, patience=Patience(attempts=1)) as hub:
                 client = hub
                 client.put_object(party.card)
                 for number in range(60):
@@ -219,7 +219,7 @@ def test_one_of_two_hubs_is_killed_and_the_other_goes_on(url: str, tmp_path: Pat
         for thread in threads:
             thread.join(timeout=60)
         assert len(confirmed) == 60 * len(parties)
-        with HubClient(survivor.url) as hub:
+        with client_of(survivor) as hub:
             for envelope in confirmed:
                 assert hub.get_object(envelope.payload_id) == envelope
             assert hub.log_checkpoint().splitlines()[1] == str(len(confirmed)).encode()
@@ -231,7 +231,7 @@ def test_a_database_that_restarts_is_unavailable_and_then_there_again(
 ) -> None:
     world = World()
     with running(Settings(directory=tmp_path / "hub", port=0, database_url=url)) as one:
-        with HubClient(one.url, patience=Patience(attempts=1)) as hub:
+        with client_of(one, patience=Patience(attempts=1)) as hub:
             put_all(hub, world.setup[:3])
             postgresql.stop()
             try:
@@ -241,7 +241,7 @@ def test_a_database_that_restarts_is_unavailable_and_then_there_again(
                     assert caught.value.code == "hub.database"
             finally:
                 postgresql.start()
-        with HubClient(one.url) as hub:
+        with client_of(one) as hub:
             put_all(hub, world.setup)
             assert len(hub.feed().items) == len(world.setup)
     assert check(url).objects == len(world.setup)

@@ -20,6 +20,7 @@ from kakoi.hub.settings import Settings
 from kakoi.net.client import HubClient
 from kakoi.tlog.leaf import leaf_hash
 from kakoi.tlog.merkle import CompactRange
+from support.hub_client import client_of
 from unit.hub.hubkit import World, put_all
 
 CONTRACTS, RUNS, ENTRIES, PER_RUN = 1000, 10_000, 100_000, 5
@@ -115,7 +116,7 @@ def test_every_question_is_answered_from_an_index_in_time(server: HubServer, que
 
     event.listen(engine, "before_cursor_execute", note)
     try:
-        with HubClient(server.url) as hub:
+        with client_of(server) as hub:
             QUESTIONS[question](hub)
     finally:
         event.remove(engine, "before_cursor_execute", note)
@@ -138,7 +139,7 @@ def test_storing_is_as_fast_as_in_an_empty_hub(server: HubServer, tmp_path: Path
     with running(Settings(directory=tmp_path / "empty", port=0)) as empty:
         costs = []
         for one, salt in ((empty, "empty"), (server, "full")):
-            with HubClient(one.url) as hub:
+            with client_of(one) as hub:
                 world = World()
                 put_all(hub, world.setup)
                 samples = []

@@ -28,6 +28,7 @@ from kakoi.hub.serve import running
 from kakoi.hub.settings import Settings
 from kakoi.net import log as reading
 from kakoi.net.client import HubClient
+from support.hub_client import client_at, client_of
 from support.postgresql import Cluster, cluster
 from unit.hub.hubkit import Party, World, put_all
 
@@ -47,7 +48,7 @@ def age(directory: Path, blob: BlobId, days: float) -> None:
 def test_collection_takes_what_nobody_names_and_nobody_asked_for(tmp_path: Path) -> None:
     settings, world = Settings(directory=tmp_path, port=0), World()
     now = int(time.time())
-    with running(settings) as one, HubClient(one.url) as hub:
+    with running(settings) as one, client_of(one) as hub:
         put_all(hub, world.setup)
         named, orphan, asked, fresh = (put(hub, bytes([n]) * 1000) for n in range(4))
         hub.put_object(world.owner.sign("dataset-manifest", owner=world.owner.id, files=[{"blob": named}]))
@@ -73,7 +74,7 @@ def test_a_backup_of_a_busy_hub_is_a_sound_hub(tmp_path: Path) -> None:
 
     def write(url: str) -> None:
         party = Party("Busy")
-        with HubClient(url) as hub:
+        with client_at(url) as hub:
             hub.put_object(party.card)
             number = 0
             while not stop.is_set():
@@ -82,7 +83,7 @@ def test_a_backup_of_a_busy_hub_is_a_sound_hub(tmp_path: Path) -> None:
                 confirmed.append(envelope)
                 number += 1
 
-    with running(settings) as one, HubClient(one.url) as hub:
+    with running(settings) as one, client_of(one) as hub:
         put_all(hub, world.setup)
         blob = put(hub, bytes(3_000_000))
         thread = threading.Thread(target=write, args=(one.url,))
@@ -99,7 +100,7 @@ def test_a_backup_of_a_busy_hub_is_a_sound_hub(tmp_path: Path) -> None:
     assert found.size >= max(seen.size, len(before))
     shutil.rmtree(tmp_path / "hub")  # the disaster
     (tmp_path / "backup").rename(tmp_path / "hub")
-    with running(settings) as one, HubClient(one.url) as hub:
+    with running(settings) as one, client_of(one) as hub:
         for envelope in [*world.setup, *before]:
             assert hub.get_object(envelope.payload_id) == envelope
         assert b"".join(hub.stream_blob(blob, most=3_000_000)) == bytes(3_000_000)
@@ -110,7 +111,7 @@ def test_a_backup_of_a_busy_hub_is_a_sound_hub(tmp_path: Path) -> None:
 
 def test_an_old_backup_beside_the_newest_checkpoint_does_not_start(tmp_path: Path) -> None:
     settings, world = Settings(directory=tmp_path / "hub", port=0), World()
-    with running(settings) as one, HubClient(one.url) as hub:
+    with running(settings) as one, client_of(one) as hub:
         put_all(hub, world.setup[:5])
         hub.log_checkpoint()
         upkeep.backup(settings, tmp_path / "old")
@@ -124,7 +125,7 @@ def test_an_old_backup_beside_the_newest_checkpoint_does_not_start(tmp_path: Pat
 
 def test_the_check_finds_a_damaged_blob(tmp_path: Path) -> None:
     settings = Settings(directory=tmp_path, port=0)
-    with running(settings) as one, HubClient(one.url) as hub:
+    with running(settings) as one, client_of(one) as hub:
         blob = put(hub, bytes(100_000))
     assert upkeep.check(settings, blobs=True).objects == 0
     path = tmp_path / "blobs" / blob[:2] / blob
@@ -175,7 +176,7 @@ def test_a_migrated_database_is_a_hubs(empty: str, tmp_path: Path) -> None:
     settings, world = Settings(directory=tmp_path / "hub", port=0, database_url=empty), World()
     settings.directory.mkdir()
     assert migrate.migrate(settings) == schema.VERSION
-    with running(settings) as one, HubClient(one.url) as hub:
+    with running(settings) as one, client_of(one) as hub:
         put_all(hub, world.setup)
         with pytest.raises(Misuse) as caught:
             migrate.migrate(settings)

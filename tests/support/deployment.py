@@ -19,6 +19,7 @@ from kakoi.cli.demo.attacks import Scene
 from kakoi.cli.demo.cast import Cast
 from kakoi.cli.demo.data import write_hospitals
 from kakoi.cli.demo.stage import Stage
+from kakoi.cli.demo.voices import Voices
 from kakoi.cli.hub import log_key
 from kakoi.cli.ui import SystemClock
 from kakoi.contract.approve import Agreement
@@ -26,7 +27,6 @@ from kakoi.contract.model import Contract
 from kakoi.core.ids import ObjectId
 from kakoi.enclave import machine
 from kakoi.enclave.keeper.drive import CLAIM_SECONDS
-from kakoi.net.client import HubClient
 from kakoi.party.home import PartyHome
 from kakoi.sdk.run import Opened, await_run, load_agreement, open_result
 from kakoi.wire.messages import SealedResult, Session
@@ -49,7 +49,7 @@ class Deployment:
 
     stage: Stage
     cast: Cast
-    client: HubClient
+    client: Voices
     contract: Contract
     scene: Scene
     claim_seconds: int = CLAIM_SECONDS

@@ -29,7 +29,7 @@ def said_by(world: World, key: SigningKey, run: str, attempt: int) -> list[Envel
 
 def take(hub: HubClient, token: str, enclave: str) -> Claim:
     """A claim of a few seconds of the hub's clock."""
-    claim = hub.claim(enclave=enclave, operator_token=token, seconds=LEASE)
+    claim = hub.claim(enclave=enclave, seconds=LEASE)
     assert claim is not None
     return claim
 
@@ -96,7 +96,7 @@ def check_race(
         thread.start()
         start.wait()
         later(LEASE + 1)
-        taken = two.claim(enclave="b", operator_token=token, seconds=LEASE)
+        taken = two.claim(enclave="b", seconds=LEASE)
         thread.join(timeout=60)
         assert taken is not None
         theirs = attempt_of(two, world, taken)[1]

@@ -26,6 +26,7 @@ from kakoi.broker.service import Broker
 from kakoi.cli.demo.cast import Cast
 from kakoi.cli.demo.data import write_hospitals
 from kakoi.cli.demo.stage import Stage
+from kakoi.cli.demo.voices import Voices
 from kakoi.cli.hub import log_key
 from kakoi.cli.serve import judge_with
 from kakoi.cli.ui import SystemClock
@@ -33,8 +34,8 @@ from kakoi.contract.model import Contract
 from kakoi.core.errors import Unavailable
 from kakoi.core.ids import ObjectId
 from kakoi.enclave.sandbox import layers
-from kakoi.net.client import HubClient
 from kakoi.party.home import PartyHome
+from kakoi.sdk.connect import connect
 from kakoi.sdk.run import Opened, await_run, bindings, load_agreement, open_result, request_run
 from kakoi.testing import recorded as recordings
 from kakoi.testing.dcap_vendor_corpus import EVIDENCE, recorded_collateral
@@ -120,7 +121,7 @@ class ReplayBroker(threading.Thread):
         self.decisions: list[Decision] = []
 
     def run(self) -> None:
-        client = HubClient(self._url)
+        client = connect(self._url, self._home)
         broker = Broker(
             home=self._home,
             ledger=Ledger(self._home.path / "ledger.sqlite"),
@@ -145,7 +146,7 @@ class ReplayBroker(threading.Thread):
 class ReplayWorld:
     """Hub, two owners' brokers, an honest enclave on the software platform and one that replays recordings."""
 
-    def __init__(self, stage: Stage, cast: Cast, client: HubClient) -> None:
+    def __init__(self, stage: Stage, cast: Cast, client: Voices) -> None:
         self.stage, self.cast, self.client = stage, cast, client
         self.shelf = Shelf(cast.collateral)
         self.brokers: list[ReplayBroker] = []

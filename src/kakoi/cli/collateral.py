@@ -25,7 +25,7 @@ from kakoi.broker.collateral_hub import HubBundles
 from kakoi.cli.contract import HubUrl, Party
 from kakoi.cli.i18n import t
 from kakoi.cli.party import KeyFile
-from kakoi.cli.ui import SystemClock, err, errors_as_exit_codes, open_party, out, show_made
+from kakoi.cli.ui import SystemClock, at_hub, err, errors_as_exit_codes, open_party, out, show_made
 from kakoi.contract.sign import open_card
 from kakoi.core.dsse import Envelope
 from kakoi.core.errors import KakoiError, Misuse
@@ -176,10 +176,12 @@ def import_(
 def publish(
     file: Annotated[Path, typer.Argument(help=t("help.collateral-file"))],
     signed_by: Annotated[Path, typer.Option("--signed-by", help=t("help.collateral-signed-by"))],
+    party: Party,
     hub: HubUrl,
+    key_file: KeyFile = None,
 ) -> None:
     """Check a bundle as an owner would, and give it to the hub."""
-    with errors_as_exit_codes(), HubClient(hub) as client:
+    with errors_as_exit_codes(), at_hub(hub, party, key_file) as (client, _):
         card = open_card(Envelope.decode(read_limited(signed_by, limit=_CARD_LIMIT)))
         data = read_limited(file, limit=MAX_BYTES)
         check_bundle(data, card, now=SystemClock().now())
@@ -194,9 +196,11 @@ def fetch(
     hub: HubUrl,
     signed_by: Annotated[list[Path], typer.Option("--signed-by", help=t("help.collateral-signed-by"))],
     cache: Cache,
+    party: Party,
+    key_file: KeyFile = None,
 ) -> None:
     """Keep what the bundles of these parties at the hub hold, as far as it is newer than what is here."""
-    with errors_as_exit_codes(), HubClient(hub) as client:
+    with errors_as_exit_codes(), at_hub(hub, party, key_file) as (client, _):
         bundles = _hub_bundles(kept_source(cache, "", None), cache, client, signed_by)
         taken = dict.fromkeys(bundles.refresh(SystemClock().now()))
         err.print(t("collateral.fetched", taken=len(taken)))

@@ -24,6 +24,7 @@ from kakoi.guard.watch import Watch
 from kakoi.net.client import HubClient
 from kakoi.party.files import read_limited, write_private
 from kakoi.party.home import PartyHome
+from kakoi.sdk.connect import connect
 
 # The web framework is imported where it is used: an owner's other commands do without it.
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def serve(
         settings = Settings(host=host, port=port, name=name, tls_certificate=certificate, tls_key=tls_key)
         home = open_party(party, key_file)
         with watching(home, "console", metrics_port=metrics_port) as watch:
-            server_for(home, HubClient(hub), settings, broker=False, watch=watch).run()
+            server_for(home, connect(hub, home), settings, broker=False, watch=watch).run()
 
 
 def server_for(
@@ -184,7 +185,7 @@ def card(
             created=SystemClock().now(),
         )
         signed = home.adopt(record)
-        with HubClient(hub) as client:
+        with connect(hub, home) as client:
             client.put_object(signed.envelope)
             for data in home.datasets().values():
                 if data.record.owner == home.ids[0]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +15,7 @@ from kakoi.broker import consent
 from kakoi.broker.ledger import Ledger
 from kakoi.cli.i18n import language, t
 from kakoi.cli.party import KeyFile
-from kakoi.cli.ui import SystemClock, errors_as_exit_codes, open_party, out, plain, show_made, words
+from kakoi.cli.ui import SystemClock, at_hub, errors_as_exit_codes, out, plain, show_made, words
 from kakoi.contract.approve import Agreement, agree, in_force
 from kakoi.contract.model import Analysis, Approval, Contract, DatasetManifest, LogKey
 from kakoi.contract.sign import open_card, open_signed, seal
@@ -44,8 +44,7 @@ def publish_analysis(
     key_file: KeyFile = None,
 ) -> None:
     """Sign an analysis and give it to the hub."""
-    with errors_as_exit_codes(), HubClient(hub) as client:
-        home = open_party(party, key_file)
+    with errors_as_exit_codes(), at_hub(hub, party, key_file) as (client, home):
         envelope = seal(analysis_from_file(file, PartyId(home.card.id)), home.keys.signer())
         client.put_object(home.card.envelope)
         client.put_object(envelope)
@@ -64,8 +63,7 @@ def draft(
     key_file: KeyFile = None,
 ) -> None:
     """Make a contract from a draft, sign it as its drafter, and give it to the hub. Approves nothing."""
-    with errors_as_exit_codes(), HubClient(hub) as client:
-        home = open_party(party, key_file)
+    with errors_as_exit_codes(), at_hub(hub, party, key_file) as (client, home):
         contract = contract_from_file(
             file,
             drafter=PartyId(home.card.id),
@@ -121,9 +119,9 @@ def _known(client: HubClient, contract: Contract) -> None:
 
 
 @app.command("show", help=t("help.contract-show"))
-def show(identity: Identity, hub: HubUrl) -> None:
+def show(identity: Identity, party: Party, hub: HubUrl, key_file: KeyFile = None) -> None:
     """Show a contract in plain sentences, signed or not."""
-    with errors_as_exit_codes(), HubClient(hub) as client:
+    with errors_as_exit_codes(), at_hub(hub, party, key_file) as (client, _):
         describe(client, parse_id(identity))
 
 
@@ -140,8 +138,7 @@ def sign(
 
     Where the party's card names people, they approve in a browser, each with a passkey: say where, and wait for them.
     """
-    with errors_as_exit_codes(), HubClient(hub) as client:
-        home = open_party(party, key_file)
+    with errors_as_exit_codes(), at_hub(hub, party, key_file) as (client, home):
         contract_id = parse_id(identity)
         describe(client, contract_id)
         if home.card.record.approvals_required:
@@ -199,8 +196,7 @@ def withdraw(
     key_file: KeyFile = None,
 ) -> None:
     """Take an approval back, and those of earlier versions: from now on this party's broker releases no key under them."""
-    with errors_as_exit_codes(), HubClient(hub) as client:
-        home = open_party(party, key_file)
+    with errors_as_exit_codes(), at_hub(hub, party, key_file) as (client, home):
         now, contract_id = SystemClock().now(), parse_id(identity)
         with closing(Ledger(home.path / "ledger.sqlite")) as ledger:
             if contract_id in ledger.approved():
@@ -229,12 +225,13 @@ def receipt(
     key_file: KeyFile = None,
 ) -> None:
     """What a withdrawal did, by what is known now: when the last lease ends or ended, and which results exist."""
-    with errors_as_exit_codes(), HubClient(hub) as client:
-        home = open_party(party, key_file)
-        with closing(Ledger(home.path / "ledger.sqlite")) as ledger:
-            now = SystemClock().now()
-            made = consent.receipt(home=home, ledger=ledger, hub=client, contract=parse_id(identity), now=now)
-            _tell_receipt(made, receipt_file)
+    with ExitStack() as stack:
+        stack.enter_context(errors_as_exit_codes())
+        client, home = stack.enter_context(at_hub(hub, party, key_file))
+        ledger = stack.enter_context(closing(Ledger(home.path / "ledger.sqlite")))
+        now = SystemClock().now()
+        made = consent.receipt(home=home, ledger=ledger, hub=client, contract=parse_id(identity), now=now)
+        _tell_receipt(made, receipt_file)
 
 
 def _tell_receipt(made: Envelope, file: Path | None) -> None:
@@ -255,9 +252,9 @@ def _tell_receipt(made: Envelope, file: Path | None) -> None:
 
 
 @app.command("verify", help=t("help.contract-verify"))
-def verify(identity: Identity, hub: HubUrl) -> None:
+def verify(identity: Identity, party: Party, hub: HubUrl, key_file: KeyFile = None) -> None:
     """Check that a contract is whole, approved by everybody and in force."""
-    with errors_as_exit_codes(), HubClient(hub) as client:
+    with errors_as_exit_codes(), at_hub(hub, party, key_file) as (client, _):
         agreement: Agreement = agree(fetch_bundle(client, parse_id(identity)))
         in_force(agreement, SystemClock().now())
         out.print(t("contract.in-force", parties=len(agreement.cards), id=agreement.id))

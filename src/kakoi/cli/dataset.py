@@ -15,7 +15,7 @@ from kakoi.cli.contract import HubUrl, Party
 from kakoi.cli.i18n import t
 from kakoi.cli.ingest import Accept, SchemaFile, describe, reading, show_report, validate
 from kakoi.cli.party import KeyFile
-from kakoi.cli.ui import SystemClock, err, errors_as_exit_codes, open_party, out, plain, show_made
+from kakoi.cli.ui import SystemClock, at_hub, err, errors_as_exit_codes, open_party, out, plain, show_made
 from kakoi.contract.model import DatasetManifest
 from kakoi.contract.sign import Signed
 from kakoi.core.dsse import Envelope
@@ -148,8 +148,7 @@ def _rest(line: ColumnLine) -> tuple[str, str]:
 @app.command("upload", help=t("help.dataset-upload"))
 def upload(party: Party, hub: HubUrl, key_file: KeyFile = None) -> None:
     """Give ciphertext and manifests of this party's data sets to the hub. What it has already is not sent again."""
-    with errors_as_exit_codes(), HubClient(hub) as client:
-        home = open_party(party, key_file)
+    with errors_as_exit_codes(), at_hub(hub, party, key_file) as (client, home):
         client.put_object(home.card.envelope)
         for signed in home.datasets().values():
             upload_dataset(client, home, signed)

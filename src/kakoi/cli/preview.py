@@ -11,7 +11,7 @@ from rich.table import Table
 from kakoi.cli.contract import HubUrl, Identity, Party
 from kakoi.cli.i18n import t
 from kakoi.cli.party import KeyFile
-from kakoi.cli.ui import SystemClock, err, errors_as_exit_codes, open_party, out, plain
+from kakoi.cli.ui import SystemClock, at_hub, err, errors_as_exit_codes, out, plain
 from kakoi.contract.sign import seal
 from kakoi.core.ids import PartyId, parse_id
 from kakoi.net.client import HubClient
@@ -37,8 +37,7 @@ def contract_preview(
     key_file: KeyFile = None,
 ) -> None:
     """Rehearse a contract that nobody needs to have signed."""
-    with errors_as_exit_codes(), HubClient(hub) as client:
-        home = open_party(party, key_file)
+    with errors_as_exit_codes(), at_hub(hub, party, key_file) as (client, home):
         terms = fetch_terms(client, parse_id(identity))
         made = rehearsed(terms, home, only=analysis, people=people, accept=accept_weakness)
         if as_json:

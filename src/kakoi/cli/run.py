@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -13,13 +14,11 @@ from kakoi.cli.contract import HubUrl, Party
 from kakoi.cli.i18n import t
 from kakoi.cli.party import KeyFile
 from kakoi.cli.preview import preview_run
-from kakoi.cli.ui import SystemClock, err, errors_as_exit_codes, open_party, out, plain, show_made
+from kakoi.cli.ui import SystemClock, at_hub, err, errors_as_exit_codes, out, plain, show_made
 from kakoi.contract.approve import Agreement
 from kakoi.core.errors import Misuse
 from kakoi.core.ids import ObjectId, parse_id
-from kakoi.net.client import HubClient
 from kakoi.party.files import read_limited, write_private
-from kakoi.party.home import PartyHome
 from kakoi.sdk.released import outputs_of
 from kakoi.sdk.run import Opened, await_run, bindings, load_agreement, open_result, request_run
 from kakoi.sdk.verify import VerifiedResult, verify_result
@@ -42,13 +41,14 @@ def run(
     key_file: KeyFile = None,
 ) -> None:
     """Ask for a run, wait, open and verify the result."""
-    with errors_as_exit_codes(), HubClient(hub) as client:
+    with errors_as_exit_codes(), ExitStack() as stack:
         if preview:
             given = dict(_parameter(text) for text in parameter or [])
-            preview_run(client, open_party(party, key_file), contract, analysis, given)
+            client, home = stack.enter_context(at_hub(hub, party, key_file))
+            preview_run(client, home, contract, analysis, given)
             return
         refuse_to_overwrite(out_file)
-        home = open_party(party, key_file)
+        client, home = stack.enter_context(at_hub(hub, party, key_file))
         agreement = load_agreement(client, parse_id(contract))
         identity = _analysis_named(agreement, analysis)
         values = bindings(dict(_parameter(text) for text in parameter or []))
@@ -81,9 +81,9 @@ def reopen(
     key_file: KeyFile = None,
 ) -> None:
     """Open the result of an earlier run again."""
-    with errors_as_exit_codes(), HubClient(hub) as client:
+    with errors_as_exit_codes(), ExitStack() as stack:
         refuse_to_overwrite(out_file)
-        home: PartyHome = open_party(party, key_file)
+        client, home = stack.enter_context(at_hub(hub, party, key_file))
         agreement = load_agreement(client, parse_id(contract))
         sealed = await_run(
             client, agreement, parse_id(run_id), clock=SystemClock(), seconds=seconds, tell=lambda kind, sender: None

@@ -37,8 +37,8 @@ from kakoi.enclave import image as images
 from kakoi.enclave.keeper.drive import CLAIM_SECONDS
 from kakoi.evidence import software
 from kakoi.evidence.software import SoftwarePlatform
-from kakoi.net.client import HubClient
 from kakoi.party.files import read_limited, whole_or_absent, write_private
+from kakoi.sdk.connect import connect
 
 broker_app = typer.Typer(no_args_is_help=True, help=t("help.broker"))
 enclave_app = typer.Typer(no_args_is_help=True, help=t("help.enclave"))
@@ -78,7 +78,7 @@ def broker_serve(
         if accept_software_platform:
             err.print(f"[bold red]{t('software.notice')}[/]")
 
-        client = HubClient(hub)
+        client = connect(hub, home)
         where = (collateral, collateral_cache, collateral_from, collateral_ca)
         endorsements = source(*where, token_keys=token_keys, bundles=collateral_bundles_from, hub=client)
         signal.signal(signal.SIGTERM, _end)  # a polite stop writes and signs the last events

@@ -20,9 +20,11 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeE
 
 from kakoi.cli.i18n import error_text, t
 from kakoi.core.errors import KakoiError, Misuse
+from kakoi.net.client import HubClient
 from kakoi.party.files import disk_error
 from kakoi.party.home import PartyHome
 from kakoi.party.keystore import Unlock
+from kakoi.sdk.connect import connect
 
 out: Final = Console(highlight=False)
 err: Final = Console(stderr=True, highlight=False)
@@ -99,6 +101,14 @@ def require_party(path: Path) -> None:
 def open_party(path: Path, key_file: Path | None) -> PartyHome:
     """A party's directory with its keys opened."""
     return PartyHome.load(path, unlock(key_file))
+
+
+@contextmanager
+def at_hub(hub: str, party: Path, key_file: Path | None) -> Iterator[tuple[HubClient, PartyHome]]:
+    """A party and its connection to a hub."""
+    home = open_party(party, key_file)
+    with connect(hub, home) as client:
+        yield client, home
 
 
 @contextmanager

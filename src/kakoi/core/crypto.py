@@ -49,6 +49,7 @@ SIGNING_SECRET: Final = 2 * _SEED
 SEALING_SECRET: Final = 64 + 32
 _SUITE: Final = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 _SIGN_CONTEXT: Final = b"kakoi/sig/v1"
+_REQUEST_START: Final = b'"@method": '
 _AEAD_KEY: Final = 32
 _AEAD_NONCE: Final = 12
 _MAX_SCRYPT_BYTES: Final = 2**30
@@ -98,6 +99,11 @@ def require_sealing_public(public: bytes) -> None:
     seal(b"", public, info=b"kakoi/probe")
 
 
+def ed25519_keyid(public: bytes) -> str:
+    """The key id of an Ed25519 public key."""
+    return sha256(b"kakoi/keyid/ed25519", public).hex()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signature:
     """One hybrid signature: both halves are over the same message, and both are required."""
@@ -122,7 +128,7 @@ class VerifyingKey:
     @property
     def ed25519_keyid(self) -> str:
         """SHA-256 of a label and the Ed25519 public key, hex; names that half in an envelope."""
-        return sha256(b"kakoi/keyid/ed25519", self.ed25519).hex()
+        return ed25519_keyid(self.ed25519)
 
     @property
     def mldsa65_keyid(self) -> str:
@@ -152,6 +158,23 @@ class Signer(Protocol):
 
     def sign(self, message: bytes) -> Signature:
         """A hybrid signature over ``message``."""
+        ...
+
+
+class RequestSigner(Protocol):
+    """Whoever signs HTTP requests with the Ed25519 half of a party's key.
+
+    One half is enough here: a request's signature is worth something for a minute and is checked at once, so there is
+    nothing for a later quantum computer to do. What lasts is inside the objects, under both halves.
+    """
+
+    @property
+    def verifying_key(self) -> VerifyingKey:
+        """The party's public keys."""
+        ...
+
+    def sign_request(self, base: bytes) -> bytes:
+        """64 bytes over a signature base. Raises Misuse for bytes that are none."""
         ...
 
 
@@ -186,6 +209,52 @@ class SigningKey:
     def sign(self, message: bytes) -> Signature:
         """A hybrid signature over ``message``."""
         return Signature(ed25519=self._ed25519.sign(message), mldsa65=self._mldsa65.sign(message, _SIGN_CONTEXT))
+
+    def sign_request(self, base: bytes) -> bytes:
+        """The Ed25519 signature of one HTTP request (see ``RequestSigner``)."""
+        return self._ed25519.sign(_request_base(base))
+
+
+class RequestKey:
+    """An Ed25519 key that signs HTTP requests and nothing else, made from 32 secret bytes."""
+
+    __slots__ = ("_key", "public")
+
+    def __init__(self, secret: Secret) -> None:
+        if len(secret) != _SEED:
+            raise Malformed("crypto.key-length", f"expected {_SEED} secret bytes, got {len(secret)}")
+        self._key = Ed25519PrivateKey.from_private_bytes(secret)
+        self.public = self._key.public_key().public_bytes_raw()
+
+    def sign_request(self, base: bytes) -> bytes:
+        """The Ed25519 signature of one HTTP request (see ``RequestSigner``)."""
+        return self._key.sign(_request_base(base))
+
+
+class RequestVerifier:
+    """An Ed25519 public key, read once, that verifies many requests. Raises Malformed for a key that cannot be one."""
+
+    __slots__ = ("_key", "public")
+
+    def __init__(self, public: bytes) -> None:
+        require_ed25519_public(public)
+        self._key, self.public = Ed25519PublicKey.from_public_bytes(public), public
+
+    def verify(self, base: bytes, signature: bytes) -> None:
+        """Raise Refused unless ``signature`` is this key's over the signature base of a request."""
+        try:
+            self._key.verify(signature, _request_base(base))
+        except (InvalidSignature, ValueError):
+            raise Refused(
+                "signature.request", "expected the request's own signature by its key, got one that does not verify"
+            ) from None
+
+
+def _request_base(base: bytes) -> bytes:
+    """A signature base of RFC 9421 §2.5 begins so, and nothing else that these keys sign does (DSSE begins ``DSSEv1``)."""
+    if not base.startswith(_REQUEST_START):
+        raise Misuse("crypto.request-base", "expected the signature base of an HTTP request, got something else")
+    return base
 
 
 class SealingKey:

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from kakoi.core.errors import Malformed, Refused, Unavailable
 from kakoi.core.ids import BlobId, parse_id
 from kakoi.hub.blobs import not_found
+from kakoi.hub.gate import principal
 from kakoi.hub.http import Budget, Query, announced, answer, chunks, path_id, read_body, who_asks
 from kakoi.hub.hub import Hub
 from kakoi.hub.notify import Listener
@@ -92,7 +93,7 @@ class Api:
         self._hub.blobs.require_space(0)  # the database is on the same disk
         body = await read_body(request, self._limits.object_bytes, self._limits, self._hub.memory)
         token = request.headers.get("kakoi-claim", "")
-        item, new = await self._hub.objects.put(path_id(request), body, token, who_asks(request))
+        item, new = await self._hub.objects.put(path_id(request), body, token, who_asks(request), principal(request))
         return answer(item, status=201 if new else 200)
 
     async def get_object(self, request: Request) -> Response:
@@ -181,7 +182,8 @@ class Api:
     async def claim(self, request: Request) -> Response:
         """A run for an enclave, now or as soon as there is one."""
         Query(request)
-        self._hub.require_operator(request.headers.get("authorization", ""))
+        if principal(request).kind != "enclave":
+            raise Refused("hub.enclaves-only", "expected a request of the operator's enclaves, got another's")
         wanted = ClaimRequest.decode(await read_body(request, ClaimRequest.MAX_BYTES, self._limits, self._hub.memory))
         found = await self._wait(
             request,

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from kakoi.core.errors import Fatal, KakoiError
 from kakoi.hub.api import Api
+from kakoi.hub.gate import Gate
 from kakoi.hub.http import Perimeter, error_answer, http_error
 from kakoi.hub.hub import Hub, open_hub, wall_clock
 from kakoi.hub.settings import Settings
@@ -44,6 +45,9 @@ def app_of(
     app = FastAPI(title="Kakoi hub", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     Api(hub).add_to(app)
     app.add_exception_handler(HTTPException, _framework_error)
+    app.add_middleware(
+        Gate, authenticator=hub.authenticator, budgets=hub.budgets
+    )  # inside the perimeter, which is added after it
     head_bytes = hub.settings.limits.head_bytes
     app.add_middleware(
         Perimeter,

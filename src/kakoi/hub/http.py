@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
@@ -20,6 +20,7 @@ from kakoi.core.records import Record
 from kakoi.hub.budgets import Budgets, Identity, prefix_of
 from kakoi.hub.settings import Limits
 from kakoi.net.answers import ErrorAnswer
+from kakoi.net.signature import ACCEPT_SIGNATURE
 
 logger = logging.getLogger("kakoi.hub")
 _STATUS: Final = {
@@ -40,7 +41,13 @@ _STATUS: Final = {
     "hub.storage-full": 507,
     "hub.timeout": 408,
     "hub.too-large": 413,
-    "hub.token": 401,
+    "hub.authority": 421,
+    "hub.digest-missing": 411,
+    "hub.key-unknown": 401,
+    "hub.replay": 401,
+    "hub.signature-time": 401,
+    "hub.unsigned": 401,
+    "signature.request": 401,
     "run.claim-lost": 409,
 }
 _FAMILIES: Final[tuple[tuple[type[KakoiError], int], ...]] = (
@@ -59,15 +66,15 @@ def answer(record: Record, *, status: int = 200) -> Response:
     return Response(record.encode(), status, _HEADERS, "application/json")
 
 
-def error_answer(error: KakoiError) -> Response:
-    """An error as canonical JSON, with the status that its code or family has."""
+def error_answer(error: KakoiError, more: Mapping[str, str] | None = None) -> Response:
+    """An error as canonical JSON, with the status that its code or family has, and ``more`` header fields."""
     status = _STATUS.get(error.code) or next((number for family, number in _FAMILIES if isinstance(error, family)), 500)
     body = ErrorAnswer(code=error.code, message=error.message[:2000], hint=error.hint[:2000]).encode()
-    headers = dict(_HEADERS)
+    headers = {**_HEADERS, **(more or {})}
     if status in (429, 503):
         headers["Retry-After"] = str(max(1, math.ceil(getattr(error, "after", 1))))
     if status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
+        headers["Accept-Signature"] = ACCEPT_SIGNATURE
     return Response(body, status, headers, "application/json")
 
 

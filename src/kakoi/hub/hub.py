@@ -13,19 +13,19 @@ from typing import Final
 
 from sqlalchemy import select
 
-from kakoi.core.crypto import same
-from kakoi.core.encoding import sha256
 from kakoi.core.errors import KakoiError, Misuse
 from kakoi.hub import schema
 from kakoi.hub.budgets import Budgets
 from kakoi.hub.database import Database
 from kakoi.hub.files import TEMPORARY, disk_errors, exclusively, read_secret, sweep, write_whole
 from kakoi.hub.http import Budget
+from kakoi.hub.identify import Authenticator
 from kakoi.hub.log import Log
 from kakoi.hub.notify import Notifier
 from kakoi.hub.objects import Objects
 from kakoi.hub.quota import Quota
 from kakoi.hub.remote import open_blobs
+from kakoi.hub.replay import NONCES_FILE, FileNonces, Nonces, SharedNonces, SteadyClock
 from kakoi.hub.runs import Runs
 from kakoi.hub.settings import Settings
 from kakoi.hub.uploads import Uploads
@@ -70,7 +70,7 @@ class Hub:
         self.uploads = Budget(limits.uploads, "uploads")
         self.downloads = Budget(limits.downloads, "downloads")
         self.memory = Budget(limits.object_bytes_in_flight, "objects at the same time")
-        self._token = sha256(_operator_token(settings))
+        self.authenticator = self._authenticator(stack, _operator_token(settings))
         self._tasks: list[asyncio.Task[None]] = []
 
     def keep(self, stack: ExitStack) -> None:
@@ -96,17 +96,15 @@ class Hub:
         """Let go of database and directory."""
         self._stack.close()
 
-    def require_operator(self, authorization: str) -> None:
-        """Raise Refused unless the header carries the operator's bearer token."""
-        scheme, _, token = authorization.partition(" ")
-        given = token.encode("utf-8", "surrogateescape") if scheme.lower() == "bearer" else b""
-        same(
-            sha256(given),
-            self._token,
-            code="hub.token",
-            message="expected the operator's token, got another or none",
-            hint=f"enclaves get it from their operator: the hub keeps it in {TOKEN_FILE}",
+    def _authenticator(self, stack: ExitStack, token: bytes) -> Authenticator:
+        nonces: Nonces = (
+            SharedNonces(self.database)
+            if self.settings.database_url.startswith("postgresql")
+            else FileNonces(self.settings.directory / NONCES_FILE)
         )
+        stack.callback(nonces.close)
+        clock = SteadyClock(max(time.time(), nonces.latest()))
+        return Authenticator(self.database, token, nonces, clock)
 
     async def health(self) -> None:
         """Raise unless the database answers."""

@@ -20,6 +20,7 @@ from kakoi.core.ids import ObjectId
 from kakoi.hub import schema
 from kakoi.hub.budgets import Budgets, Identity
 from kakoi.hub.database import Database, Transaction
+from kakoi.hub.identify import Principal
 from kakoi.hub.kinds import RULES, Described, describe
 from kakoi.hub.notify import ObjectNews, RunNews
 from kakoi.hub.quota import count_object
@@ -66,7 +67,9 @@ class Objects:
         self._database, self._budgets, self._limits = database, budgets, limits
         self._holders: OrderedDict[tuple[str, ...], Holder] = OrderedDict()
 
-    async def put(self, object_id: ObjectId, body: bytes, token: str, who: Identity) -> tuple[FeedItem, bool]:
+    async def put(
+        self, object_id: ObjectId, body: bytes, token: str, who: Identity, sender: Principal
+    ) -> tuple[FeedItem, bool]:
         """Store an object; its place in the feed, and whether it is new. Cheap checks come first.
 
         1. the envelope is canonical and its payload has the id;
@@ -88,6 +91,12 @@ class Objects:
             if found is not None:
                 return found, False  # everybody sends a card before anything else
         holder = await self._verified(envelope, what, who)
+        if sender.kind == "newcomer" and (what.rule.name != PartyCard.KIND or holder.key.ed25519 != sender.public):
+            raise Refused(
+                "hub.key-unknown",
+                "expected the sender's own card as its first object, got another object",
+                hint="upload the party card first",
+            )
         admitted = Admitted(
             id=object_id, envelope=body, what=what, holder=holder, token=token, keeper=_keeper(what, who)
         )

@@ -22,6 +22,7 @@ from kakoi.hub.hub import Hub, open_hub, wall_clock
 from kakoi.hub.protocol import limited
 from kakoi.hub.settings import LOOPBACK, Settings
 from kakoi.hub.watch import event_of, fatal_on_record, hub_watch
+from kakoi.net.signature import authority
 
 ADDRESS_FILE: Final = "address"
 _SWEEP_TICKS: Final = 10
@@ -141,8 +142,12 @@ class HubServer(uvicorn.Server):
         scheme = "http"
         if settings.tls_certificate is not None and settings.tls_key is not None:
             config.ssl, scheme = _tls(settings.tls_certificate, settings.tls_key), "https"
+        port, tls = int(listener.getsockname()[1]), scheme == "https"
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        self.url = f"{scheme}://{host}:{listener.getsockname()[1]}"
+        self.url = f"{scheme}://{host}:{port}"
+        hosts = LOOPBACK if settings.host in LOOPBACK else (settings.host,)
+        own = {authority(name, port, tls=tls) for name in hosts}
+        hub.authenticator.names = frozenset(name.lower() for name in settings.names) | own
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until stopped (a signal in the main thread, or ``should_exit``). Raises the Fatal that ended it."""

@@ -78,6 +78,8 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8440
     """0: any free port; ``<directory>/address`` says which."""
+    names: tuple[str, ...] = ()
+    """Names by which clients call the hub, as host or host:port; empty: host and port, on loopback also its other names."""
     operator_token_file: Path | None = None
     """File with the token that enclaves need to take runs; ``<directory>/operator.token`` by default, made if missing."""
     database_url: str = field(default="", repr=False)

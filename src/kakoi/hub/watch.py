@@ -11,7 +11,7 @@ from typing import Final
 
 from kakoi.core import crypto
 from kakoi.core.crypto import SigningKey
-from kakoi.core.errors import Fatal, KakoiError, Refused, Unavailable
+from kakoi.core.errors import Fatal, KakoiError, Unavailable
 from kakoi.guard.chain import EventKey
 from kakoi.guard.happening import Happening
 from kakoi.guard.settings import read_settings
@@ -24,6 +24,10 @@ KEY_FILE: Final = "events.key"
 PUBLIC_FILE: Final = "events.pub"
 _EVERYDAY: Final = frozenset({"hub.not-found", "hub.disconnected", "hub.range", "run.claim-lost"})
 """What honest clients meet every day."""
+_IDENTITY: Final = frozenset(
+    {"hub.unsigned", "hub.key-unknown", "hub.replay", "hub.signature-time", "hub.authority", "signature.request"}
+)
+"""Nobody that the hub knows, or not them, or not now."""
 _ADDRESS: Final = re.compile(r"[0-9a-f.:]{2,45}\Z")
 
 
@@ -76,7 +80,7 @@ def event_of(error: KakoiError, address: str, now: int) -> Happening | None:
         what = "hub.fatal"
     elif isinstance(error, Unavailable):
         what = "hub.overload"
-    elif isinstance(error, Refused) and error.code == "hub.token":
+    elif error.code in _IDENTITY:
         what = "hub.identity"
     else:
         what = "hub.refused"
@@ -86,6 +90,6 @@ def event_of(error: KakoiError, address: str, now: int) -> Happening | None:
         component="hub",
         outcome="failure",
         code=error.code,
-        operation="operator" if what == "hub.identity" else "request",
+        operation="identify" if what == "hub.identity" else "request",
         address=address if _ADDRESS.match(address) else None,
     )

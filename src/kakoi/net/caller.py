@@ -1,21 +1,29 @@
-"""Requests with patience: retries, pauses, and the hub's errors as ours."""
+"""Requests with patience: signatures, retries, pauses, and the hub's errors as ours."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import random
 import re
+import secrets
 import ssl
 import threading
+import time
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
+from kakoi.core.dsse import Envelope
+from kakoi.core.encoding import b64
 from kakoi.core.errors import KakoiError, Malformed, Misuse, Refused, Unavailable
 from kakoi.core.records import Record
 from kakoi.net.answers import ErrorAnswer
-from kakoi.net.transport import Answer, Body, Request, Stale, Transport
+from kakoi.net.identity import Identity
+from kakoi.net.signature import LIFETIME, NONCE_BYTES, Message, Parameters, base, content_digest, fields_of
+from kakoi.net.transport import BLOCK, Answer, Body, Request, Stale, Transport
 
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
@@ -23,6 +31,10 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _HEADER: Final = re.compile(r"[ -~]*\Z")
 _RETRY_AFTER_MOST: Final = 60
 _WAIT_MOST: Final = 60
+_TIME: Final = ("hub.signature-time", "hub.status-401")
+"""The answer to a HEAD has no body, so no code."""
+_REPAIRS: Final = 3
+"""A call is sent so often while the hub names what is missing: its time, then the card."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +69,10 @@ class Call:
     wait: int = 0
     """Seconds of silence that are agreed on (long poll)."""
     once: bool = False
+    digest: bytes = b""
+    """SHA-256 of a ``Body``, if it is known beforehand; else the body is read twice."""
+    introduces: bool = False
+    """True if the object in the body is signed by the client's own key: a hub that does not know the key can learn it."""
 
 
 class _Again(Unavailable):
@@ -65,6 +81,57 @@ class _Again(Unavailable):
     def __init__(self, error: Unavailable, after: int) -> None:
         super().__init__(error.code, error.message, hint=error.hint)
         self.after = after
+
+
+class _Signatures:
+    """Signs calls. Its clock follows the hub's, which alone judges a signature's age."""
+
+    def __init__(self, identity: Identity) -> None:
+        self.identity = identity
+        self._offset = 0.0
+
+    def follow(self, hub_time: int) -> None:
+        """Go by the hub's time from now on. A hub that lies about it gets signatures that only itself would take."""
+        self._offset = hub_time - time.time()
+
+    def over(self, call: Call, authority: str, target: str, headers: Mapping[str, str]) -> dict[str, str]:
+        """The header fields that ``call`` needs besides ``headers``."""
+        mine = {}
+        if call.introduces:
+            mine["Kakoi-Key"] = f":{b64(self.identity.public)}:"
+        path, _, query = target.partition("?")
+        message = Message(
+            method=call.method,
+            authority=authority,
+            path=path,
+            query=query,
+            fields={name.lower(): value for name, value in {**headers, **mine}.items()},
+        )
+        created = int(time.time() + self._offset)
+        nonce = urlsafe_b64encode(secrets.token_bytes(NONCE_BYTES)).decode().rstrip("=")
+        parameters = Parameters(created=created, keyid=self.identity.keyid, expires=created + LIFETIME, nonce=nonce)
+        return {**mine, **fields_of(message, parameters, self.identity.sign(base(message, parameters)))}
+
+
+def introduction(card: Envelope) -> Call:
+    """The call that gives a hub the caller's own card."""
+    return Call(
+        method="PUT",
+        target=f"/v1/objects/{card.payload_id}",
+        headers={"Content-Type": "application/json"},
+        body=card.encode(),
+        introduces=True,
+    )
+
+
+def _digest(body: Body) -> bytes:
+    """SHA-256 of a body, which then stands where it stood."""
+    start, left, digest = body.source.tell(), body.length, hashlib.sha256()
+    while left and (block := body.source.read(min(BLOCK, left))):
+        digest.update(block)
+        left -= len(block)
+    body.source.seek(start)
+    return digest.digest()
 
 
 class Caller:
@@ -79,8 +146,10 @@ class Caller:
         insecure_plain_http: bool,
         pause: Callable[[float], object] | None,
         chance: Callable[[], float] | None,
+        identity: Identity | None = None,
     ) -> None:
         self.patience = patience
+        self._signatures = None if identity is None else _Signatures(identity)
         self._transport = Transport(base_url, connect_seconds=patience.connect, tls=tls, plain_http=insecure_plain_http)
         self.closed = threading.Event()
         self._pause = self.closed.wait if pause is None else pause
@@ -93,7 +162,10 @@ class Caller:
 
     @contextmanager
     def once(self, call: Call) -> Iterator[Answer]:
-        """The answer to one sending of ``call``, whatever its status."""
+        """The answer to one sending of ``call``, whatever its status but 401.
+
+        A hub that says what is missing gets it, and the call once more: its time, or the party's card.
+        """
         if not 0 <= call.wait <= _WAIT_MOST:
             raise Misuse("net.wait", f"expected to wait from 0 to {_WAIT_MOST} seconds")
         if not all(_HEADER.match(value) for value in call.headers.values()):
@@ -103,18 +175,48 @@ class Caller:
         body = call.body
         if isinstance(body, bytes):
             body = Body(source=io.BytesIO(body), length=len(body))
-        patience = self.patience
-        request = Request(
+        start = body.source.tell()
+        for _ in range(_REPAIRS):
+            with self._transport.exchange(self._request(call, body)) as answer:
+                if answer.status != 401 or self._signatures is None:
+                    yield answer
+                    return
+                now, refused = answer.header("Kakoi-Time"), error_of(answer)
+            self._repair(call, refused, now)
+            body.source.seek(start)
+        raise refused
+
+    def _request(self, call: Call, body: Body) -> Request:
+        """``call`` with everything that is sent, signed now."""
+        patience, target = self.patience, self._transport.path + call.target
+        headers = dict(call.headers)
+        if call.method in ("PUT", "POST"):
+            headers["Content-Length"] = str(body.length)
+        if self._signatures is not None:
+            if body.length:
+                headers["Content-Digest"] = content_digest(call.digest or _digest(body))
+            headers |= self._signatures.over(call, self._transport.authority, target, headers)
+        return Request(
             method=call.method,
-            target=self._transport.path + call.target,
-            headers={"Accept": "application/json", **call.headers},
+            target=target,
+            headers={"Accept": "application/json", **headers},
             body=body,
             idle=patience.idle + call.wait,
             total=patience.total + call.wait + call.extra + body.length / patience.slowest,
             fresh=call.once,
         )
-        with self._transport.exchange(request) as answer:
-            yield answer
+
+    def _repair(self, call: Call, refused: KakoiError, now: str) -> None:
+        """Do what the hub asks for before it takes the call. Raises ``refused`` if that is nothing we can do."""
+        signatures = self._signatures
+        if signatures is not None and refused.code in _TIME and re.fullmatch(r"[0-9]{1,11}", now):
+            signatures.follow(int(now))
+        elif signatures is not None and refused.code == "hub.key-unknown" and signatures.identity.card is not None:
+            if call.introduces:
+                raise refused
+            self.read(introduction(signatures.identity.card), ErrorAnswer.MAX_BYTES)
+        else:
+            raise refused
 
     def retry(self, call: Call, use: Callable[[Answer], T]) -> T:
         """What ``use`` makes of the answer; after Unavailable the call is sent again, ``Patience.attempts`` times in all."""

@@ -25,6 +25,7 @@ from kakoi.net import answers
 from kakoi.net.answers import Claim, ClaimRequest, ClaimUpdate, FeedItem, FeedPage, RunItem, RunPage, RunState
 from kakoi.net.blobs import Progress, altered, download, nothing, upload
 from kakoi.net.caller import Call, Caller, Patience, expect
+from kakoi.net.identity import Identity
 from kakoi.net.transport import BLOCK, Answer, Body, Stale
 
 P = TypeVar("P", FeedPage, RunPage)
@@ -42,13 +43,18 @@ class HubClient:
         self,
         base_url: str,
         *,
+        identity: Identity | None = None,
         patience: Patience | None = None,
         tls: ssl.SSLContext | None = None,
         insecure_plain_http: bool = False,
         pause: Callable[[float], object] | None = None,
         chance: Callable[[], float] | None = None,
     ) -> None:
-        """``pause(seconds)`` and ``chance()`` in [0, 1) are for tests; https is required beyond loopback."""
+        """``identity`` signs every request: without it a hub answers ``health`` and nothing else.
+
+        ``pause(seconds)`` and ``chance()`` in [0, 1) are for tests; https is required beyond loopback.
+        """
+        self._keyid = "" if identity is None else identity.keyid
         self._caller = Caller(
             base_url,
             patience=patience or Patience(),
@@ -56,6 +62,7 @@ class HubClient:
             insecure_plain_http=insecure_plain_http,
             pause=pause,
             chance=chance,
+            identity=identity,
         )
 
     def close(self) -> None:
@@ -74,7 +81,9 @@ class HubClient:
         """Store an object; storing it again changes nothing. What a session signs needs the token of its ``claim``."""
         data = envelope.encode()
         headers = {**_JSON, **({"Kakoi-Claim": claim} if claim else {})}
-        call = Call(method="PUT", target=f"/v1/objects/{envelope.payload_id}", headers=headers, body=data)
+        own = envelope.signatures[0].keyid == self._keyid
+        target = f"/v1/objects/{envelope.payload_id}"
+        call = Call(method="PUT", target=target, headers=headers, body=data, introduces=own)
         item = self._caller.record(call, FeedItem)
         if item.id != envelope.payload_id:
             raise Malformed("hub.answer", "expected the hub to confirm this object, got another's id")
@@ -172,7 +181,8 @@ class HubClient:
             return
         body = Body(source=source, length=length)
         stored = self._caller.record(
-            Call(method="PUT", target=f"/v1/blobs/{parse_id(blob)}", body=body), answers.BlobStored
+            Call(method="PUT", target=f"/v1/blobs/{parse_id(blob)}", body=body, digest=bytes.fromhex(blob)),
+            answers.BlobStored,
         )
         if stored.blob != blob:
             raise Malformed("hub.answer", "expected the hub to confirm this blob, got the digest of another")
@@ -250,11 +260,10 @@ class HubClient:
 
     # -- runs ------------------------------------------------------------------------------------------------------
 
-    def claim(self, *, enclave: str, operator_token: str, seconds: int, wait: int = 0) -> Claim | None:
+    def claim(self, *, enclave: str, seconds: int, wait: int = 0) -> Claim | None:
         """A run to carry out, held for ``seconds`` and longer if renewed; None if there was none within ``wait`` seconds."""
         body = ClaimRequest(enclave=enclave, wait=wait, seconds=seconds).encode()
-        headers = {**_JSON, "Authorization": f"Bearer {operator_token}"}
-        call = Call(method="POST", target="/v1/claims", headers=headers, body=body, wait=wait, once=True)
+        call = Call(method="POST", target="/v1/claims", headers=_JSON, body=body, wait=wait, once=True)
 
         def claimed(answer: Answer) -> Claim | None:
             expect(answer, 200, 204)

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, Final
 from urllib.parse import urlsplit
 
 from kakoi.core.errors import KakoiError, Malformed, Misuse, Refused, Unavailable
+from kakoi.net.signature import authority
 
 BLOCK: Final = 256 * 1024
 _IDLE_CONNECTIONS: Final = 4
@@ -150,6 +151,7 @@ class Transport:
                 hint="use https; for a network that is protected otherwise, allow it by name (insecure_plain_http)",
             )
         self._host, self.path = parts.hostname, parts.path.rstrip("/")
+        self.authority = authority(parts.hostname, self._port, tls=parts.scheme == "https")
         self._tls = (tls or ssl.create_default_context()) if parts.scheme == "https" else None
         self._connect_seconds = connect_seconds
         self._idle: list[http.client.HTTPConnection] = []
@@ -215,8 +217,6 @@ def _converse(connection: http.client.HTTPConnection, request: Request) -> Answe
     connection.putrequest(request.method, request.target, skip_accept_encoding=True)
     for name, value in request.headers.items():
         connection.putheader(name, value)
-    if request.method in ("PUT", "POST"):
-        connection.putheader("Content-Length", str(request.body.length))
     connection.endheaders()
     broken = None
     try:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Final, Literal, Protocol
 
 from kakoi.core import crypto
-from kakoi.core.crypto import Opener, SealingKey, Signer, SigningKey
+from kakoi.core.crypto import Opener, RequestSigner, SealingKey, Signer, SigningKey
 from kakoi.core.encoding import framed
 from kakoi.core.errors import Misuse, Refused
 from kakoi.core.records import Limit, Record
@@ -33,6 +33,10 @@ class KeyStore(Protocol):
 
     def opener(self) -> Opener:
         """The party's sealing key."""
+        ...
+
+    def request_signer(self) -> RequestSigner:
+        """What signs the party's requests to a hub."""
         ...
 
     def wrap(self, secret: bytes, *, context: bytes) -> bytes:
@@ -141,6 +145,10 @@ class FileKeyStore:
     def opener(self) -> Opener:
         """The party's sealing key."""
         return self._opener
+
+    def request_signer(self) -> RequestSigner:
+        """What signs the party's requests to a hub."""
+        return self._signer
 
     def wrap(self, secret: bytes, *, context: bytes) -> bytes:
         """12-byte nonce and AES-256-GCM ciphertext of ``secret``."""

@@ -28,6 +28,7 @@ from kakoi.net.client import HubClient
 from kakoi.party.files import write_private
 from kakoi.party.home import PartyHome
 from kakoi.party.keystore import Unlock
+from kakoi.sdk.connect import connect
 from kakoi.sdk.released import frame, released, statistics
 from kakoi.sdk.run import Opened, await_run, bindings, load_agreement, open_result, request_run
 from kakoi.wire.released import ReleasedStatistics
@@ -54,8 +55,8 @@ class Room:
     ) -> Room:
         """Open a party's directory and a hub. Raises Misuse or Refused for a wrong directory or key."""
         unlock = Unlock(passphrase=passphrase, key_file=Path(key_file) if key_file is not None else None)
-        client = HubClient(hub)
         home = PartyHome.load(Path(party), unlock)
+        client = connect(hub, home)
         client.put_object(home.card.envelope)
         return cls(client, home)
 

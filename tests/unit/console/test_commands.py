@@ -22,13 +22,13 @@ from kakoi.core.dsse import Envelope
 from kakoi.core.ids import ObjectId
 from kakoi.hub.serve import running
 from kakoi.hub.settings import Settings
-from kakoi.net.client import HubClient
 from kakoi.party.home import PartyHome
 from kakoi.party.keystore import Unlock
 from kakoi.testing.software_authenticator import SoftwareAuthenticator
 from kakoi.testing.world import NOW
 from support.broker_setting import Setting, make_setting
 from support.console_desk import ORIGIN
+from support.hub_client import client_at, known
 
 RUN = CliRunner()
 
@@ -38,7 +38,7 @@ def hub(tmp_path: Path) -> Iterator[str]:
     directory = tmp_path / "hub"
     directory.mkdir()
     with running(Settings(directory=directory, port=0), now=lambda: NOW) as server:
-        yield server.url
+        yield known(server.url, directory)
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_the_card_by_the_partys_keys_alone(own: Setting, hub: str) -> None:
     home = PartyHome.load(own.path, Unlock(key_file=own.path.parent / "key"))
     assert home.id != before
     assert home.id in done.output.replace("\n", "")
-    with HubClient(hub) as client:
+    with client_at(hub) as client:
         assert client.get_object(home.card.id).payload == home.card.envelope.payload
 
 
@@ -89,7 +89,7 @@ def versions(own: Setting, hub: str) -> list[str]:
     """Three versions of a contract, of which the first and the third were approved by this party."""
     made: list[str] = []
     ledger = Ledger(own.path / "ledger.sqlite")
-    with HubClient(hub) as client:
+    with client_at(hub) as client:
         for number in (1, 2, 3):
             before = ObjectId(made[-1]) if made else None
             own.world.change_contract = lambda c, n=number, b=before: replace(c, version=n, supersedes=b)  # type: ignore[misc]
@@ -147,7 +147,7 @@ def test_withdrawing_takes_earlier_versions_along(own: Setting, hub: str, only: 
     assert second not in said
     assert f"({first})" in said
     assert ("Version 1 stays in force" in said) == only
-    with HubClient(hub) as client:
+    with client_at(hub) as client:
         told = [Withdrawal.decode(client.get_object(i.id).payload) for i in client.feed(kinds=(Withdrawal.KIND,)).items]
     assert {str(item.contract) for item in told} == withdrawn(own)
     again = RUN.invoke(app, ["contract", "receipt", first, *keys])
@@ -157,7 +157,7 @@ def test_withdrawing_takes_earlier_versions_along(own: Setting, hub: str, only: 
 
 def test_withdrawing_by_command_gives_a_receipt(own: Setting, hub: str, tmp_path: Path) -> None:
     bundle = own.world.bundle()
-    with HubClient(hub) as client:
+    with client_at(hub) as client:
         for envelope in (*bundle.cards, *bundle.manifests, *bundle.analyses, bundle.contract):
             client.put_object(envelope)
     file, contract = tmp_path / "receipt.dsse", bundle.contract.payload_id

@@ -13,6 +13,7 @@ from kakoi.hub.serve import HubServer, running
 from kakoi.hub.settings import Limits, Settings
 from kakoi.net.caller import Patience
 from kakoi.net.client import HubClient
+from support.hub_client import client_of
 from unit.hub.hubkit import World, audit_file
 
 LIMITS = Limits(stall_seconds=1, head_seconds=1, uploads=4, downloads=2, waiters=8, connections=64, free_bytes=0)
@@ -46,7 +47,7 @@ def server(tmp_path: Path, clock: Clock) -> Iterator[HubServer]:
 
 @pytest.fixture
 def hub(server: HubServer) -> Iterator[HubClient]:
-    with HubClient(server.url, patience=Patience(attempts=1, idle=10)) as client:
+    with client_of(server, patience=Patience(attempts=1, idle=10)) as client:
         yield client
 
 

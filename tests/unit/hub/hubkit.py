@@ -20,6 +20,7 @@ from kakoi.core.dsse import IN_TOTO_TYPE, Envelope
 from kakoi.core.encoding import b64, dumps, sha256
 from kakoi.hub.audit import Audit, audit
 from kakoi.net.client import HubClient
+from support.hub_client import known
 
 ZERO = "0" * 64
 
@@ -156,7 +157,7 @@ class HubProcess:
             assert self.process.poll() is None, "the hub ended at once"
             assert time.monotonic() < deadline, "the hub did not start"
             time.sleep(0.02)
-        return address.read_text().strip()
+        return known(address.read_text().strip(), self.directory)
 
     def died(self) -> None:
         """Wait for it to have killed itself."""

@@ -18,6 +18,7 @@ from kakoi.hub.serve import HubServer, running
 from kakoi.hub.settings import Limits, Settings
 from kakoi.net.caller import Call, Patience
 from kakoi.net.client import HubClient
+from support.hub_client import client_at, client_of, signed
 from unit.hub.hubkit import ZERO, HubProcess, random_blob
 
 
@@ -68,7 +69,9 @@ def test_ranges(hub: HubClient) -> None:
 
 def test_wrong_bytes_are_refused_and_leave_nothing(hub: HubClient, tmp_path: Path) -> None:
     data = random_blob(100_000)
-    assert code(lambda: put(hub, data, ZERO)) == "hub.blob-digest"
+    assert code(lambda: put(hub, data, ZERO)) == "hub.digest"
+    call = Call(method="PUT", target=f"/v1/blobs/{ZERO}", body=data)  # with the right digest, under another's name
+    assert code(lambda: hub._caller.read(call, 2000)) == "hub.blob-digest"
     assert code(lambda: put(hub, data, "xyz")) == "encoding.id"
     assert hub.blob_size(BlobId(ZERO)) is None
     assert code(lambda: list(hub.stream_blob(BlobId(ZERO), most=10))) == "hub.not-found"
@@ -78,7 +81,8 @@ def test_wrong_bytes_are_refused_and_leave_nothing(hub: HubClient, tmp_path: Pat
 def test_uploads_need_a_length(hub: HubClient, server: HubServer) -> None:
     assert code(lambda: put(hub, b"")) == "hub.empty"
     with connect(server) as sock:
-        sock.sendall(f"PUT /v1/blobs/{ZERO} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+        head = f"PUT /v1/blobs/{ZERO} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+        sock.sendall(signed(server, head))
         assert sock.recv(65536).startswith(b"HTTP/1.1 411")
 
 
@@ -86,11 +90,11 @@ def test_a_sender_that_vanishes_or_dawdles_leaves_nothing(hub: HubClient, server
     data = random_blob(200_000)
     head = f"PUT /v1/blobs/{name(data)} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n".encode()
     with connect(server) as sock:
-        sock.sendall(head + data[:100_000])
+        sock.sendall(signed(server, head + data[:100_000], body=data))
         time.sleep(0.2)
         assert len(leftovers(tmp_path)) == 1
     with connect(server) as sock:
-        sock.sendall(head + data[:100_000])
+        sock.sendall(signed(server, head + data[:100_000], body=data))
         started = time.monotonic()
         assert sock.recv(65536).startswith(b"HTTP/1.1 408")  # stall_seconds is 1 here
         assert time.monotonic() - started < 4
@@ -105,24 +109,25 @@ def test_more_uploads_than_places_are_asked_to_come_again(hub: HubClient, server
     for number in range(4):
         sock = connect(server)
         socks.append(sock)
-        sock.sendall(f"PUT /v1/blobs/{number:064x} HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\nbegin".encode())
+        head = f"PUT /v1/blobs/{number:064x} HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\nbegin".encode()
+        sock.sendall(signed(server, head))
     time.sleep(0.2)
     assert code(lambda: put(hub, data)) == "hub.busy"
     for sock in socks:
         sock.close()
-    with HubClient(server.url, patience=Patience(attempts=5)) as patient:
+    with client_of(server, patience=Patience(attempts=5)) as patient:
         put(patient, data)  # as soon as they are gone there is room
 
 
 def test_an_upload_larger_than_the_limit_or_the_disk(tmp_path: Path) -> None:
     limits = Limits(blob_bytes=1000, free_bytes=0)
-    with running(Settings(directory=tmp_path / "a", port=0, limits=limits)) as one, HubClient(one.url) as hub:
+    with running(Settings(directory=tmp_path / "a", port=0, limits=limits)) as one, client_of(one) as hub:
         with pytest.raises(Malformed) as caught:
             put(hub, bytes(1001))
         assert caught.value.code == "hub.too-large"
     limits = Limits(free_bytes=2**60)
     with running(Settings(directory=tmp_path / "b", port=0, limits=limits)) as one:
-        with HubClient(one.url, patience=Patience(attempts=1)) as hub, pytest.raises(Unavailable) as full:
+        with client_of(one, patience=Patience(attempts=1)) as hub, pytest.raises(Unavailable) as full:
             put(hub, bytes(1001))
         assert full.value.code == "hub.storage-full"
 
@@ -133,7 +138,7 @@ def test_an_upload_refused_early_gets_the_reason_and_not_a_broken_pipe(tmp_path:
     patience = Patience(attempts=1)
     with (
         running(Settings(directory=tmp_path / "hub", port=0, limits=limits)) as one,
-        HubClient(one.url, patience=patience) as hub,
+        client_of(one, patience=patience) as hub,
         Path("/dev/zero").open("rb") as zeros,
     ):
         started = time.monotonic()
@@ -152,7 +157,7 @@ def test_memory_stays_bounded_during_a_large_transfer(tmp_path: Path) -> None:
         digest.update(block)
     blob = BlobId(digest.hexdigest())
     try:
-        with HubClient(url) as hub, Path("/dev/zero").open("rb") as zeros:
+        with client_at(url) as hub, Path("/dev/zero").open("rb") as zeros:
             hub.health()
             before = _resident(process.process.pid)
             hub.put_blob(blob, zeros, size)

@@ -31,6 +31,8 @@ from kakoi.hub.serve import HubServer, running
 from kakoi.hub.settings import Limits, Settings
 from kakoi.net.caller import Patience
 from kakoi.net.client import HubClient
+from kakoi.net.identity import enclave_identity
+from support.hub_client import client_at, client_of, signed
 from unit.hub.conftest import LIMITS
 from unit.hub.hubkit import ZERO, HubProcess, World, put_all
 
@@ -62,7 +64,8 @@ def raw(server: HubServer, data: bytes) -> tuple[int, bytes]:
 
 
 def get(server: HubServer, target: str, *, method: str = "GET", headers: str = "") -> tuple[int, dict[str, str]]:
-    status, body = raw(server, f"{method} {target} HTTP/1.1\r\nHost: x\r\n{headers}Connection: close\r\n\r\n".encode())
+    head = f"{method} {target} HTTP/1.1\r\nHost: x\r\n{headers}Connection: close\r\n\r\n".encode()
+    status, body = raw(server, signed(server, head))
     return status, loads(body)
 
 
@@ -108,10 +111,8 @@ def test_every_wrong_request_gets_one_clear_error(
 
 def test_bodies_of_claims_are_strict(server: HubServer, token: str) -> None:
     def post(body: bytes) -> tuple[int, str]:
-        head = (
-            f"POST /v1/claims HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: {len(body)}\r\n"
-        )
-        status, answer = raw(server, head.encode() + b"Connection: close\r\n\r\n" + body)
+        head = f"POST /v1/claims HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        status, answer = raw(server, signed(server, head.encode() + body))
         return status, loads(answer)["code"] if answer else ""
 
     assert post(b'{"enclave":"e","seconds":10,"wait":0}') == (204, "")
@@ -187,7 +188,7 @@ def test_an_answer_that_nobody_takes_away_is_cut_off(server: HubServer, hub: Hub
     hub.put_blob(blob, io.BytesIO(data), len(data))
     with connect(server) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        sock.sendall(f"GET /v1/blobs/{blob} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        sock.sendall(signed(server, f"GET /v1/blobs/{blob} HTTP/1.1\r\nHost: x\r\n\r\n".encode()))
         time.sleep(4)  # stall_seconds is 1 here
         assert not server.server_state.tasks
     assert b"".join(hub.stream_blob(blob, most=len(data))) == data
@@ -195,7 +196,9 @@ def test_an_answer_that_nobody_takes_away_is_cut_off(server: HubServer, hub: Hub
 
 def test_a_body_that_nobody_wants_is_not_read_for_long(server: HubServer) -> None:
     with connect(server) as sock:
-        sock.sendall(f"PUT /v1/objects/{ZERO} HTTP/1.1\r\nHost: x\r\nContent-Length: {2**40}\r\n\r\n".encode())
+        sock.sendall(
+            signed(server, f"PUT /v1/objects/{ZERO} HTTP/1.1\r\nHost: x\r\nContent-Length: {2**40}\r\n\r\n".encode())
+        )
         assert sock.recv(65536).startswith(b"HTTP/1.1 413")
         block = bytes(65536)
         assert ends_within(sock, 5, lambda: sock.sendall(block))
@@ -210,7 +213,7 @@ def test_connections_beyond_the_limit_are_told_so(tmp_path: Path) -> None:
         assert (status, loads(body)["code"]) == (503, "hub.busy")
         for sock in socks:
             sock.close()
-        with HubClient(one.url, patience=Patience(attempts=5)) as client:
+        with client_of(one, patience=Patience(attempts=5)) as client:
             client.health()
 
 
@@ -218,7 +221,7 @@ def test_requests_beyond_the_limit_are_told_to_come_again(tmp_path: Path, world:
     """Those that wait for news do not count; those that send a body do."""
     limits = Limits(requests=2, waiters=2, free_bytes=0)
     with running(Settings(directory=tmp_path / "hub", port=0, limits=limits)) as one:
-        with HubClient(one.url, patience=Patience(attempts=1)) as client:
+        with client_of(one, patience=Patience(attempts=1)) as client:
             put_all(client, world.cards)
             waiters = [threading.Thread(target=_wait, args=(one.url,)) for _ in range(2)]
             for thread in waiters:
@@ -230,7 +233,9 @@ def test_requests_beyond_the_limit_are_told_to_come_again(tmp_path: Path, world:
             assert caught.value.code == "hub.busy"
             senders = [connect(one) for _ in range(2)]
             for sock in senders:
-                sock.sendall(f"PUT /v1/objects/{ZERO} HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n".encode())
+                sock.sendall(
+                    signed(one, f"PUT /v1/objects/{ZERO} HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n".encode())
+                )
             time.sleep(0.3)
             with pytest.raises(KakoiError) as caught:
                 client.health()
@@ -245,16 +250,18 @@ def test_requests_beyond_the_limit_are_told_to_come_again(tmp_path: Path, world:
 
 
 def _wait(url: str) -> None:
-    with HubClient(url) as client:
+    with client_at(url) as client:
         client.feed(after=3, wait=10)
 
 
 def test_the_memory_for_arriving_objects_is_one_budget(tmp_path: Path) -> None:
     limits = Limits(object_bytes_in_flight=1000, free_bytes=0)
     with running(Settings(directory=tmp_path / "hub", port=0, limits=limits)) as one, connect(one) as sock:
-        sock.sendall(f"PUT /v1/objects/{ZERO} HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n".encode())
+        sock.sendall(signed(one, f"PUT /v1/objects/{ZERO} HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n".encode()))
         time.sleep(0.2)
-        status, body = raw(one, f"PUT /v1/objects/{ZERO} HTTP/1.1\r\nHost: x\r\nContent-Length: 200\r\n\r\n".encode())
+        status, body = raw(
+            one, signed(one, f"PUT /v1/objects/{ZERO} HTTP/1.1\r\nHost: x\r\nContent-Length: 200\r\n\r\n".encode())
+        )
         assert (status, loads(body)["code"]) == (503, "hub.busy")
 
 
@@ -284,7 +291,7 @@ def test_addresses_that_cannot_be(tmp_path: Path, host: str, port: int) -> None:
 
 def test_a_second_hub_on_the_same_directory(tmp_path: Path, server: HubServer) -> None:
     assert fails(Settings(directory=tmp_path / "hub", port=0)).code == "hub.already-running"
-    with HubClient(server.url) as client:
+    with client_of(server) as client:
         client.health()
 
 
@@ -339,15 +346,15 @@ def test_the_operators_token(tmp_path: Path) -> None:
     )
     path.write_text("x" * 64 + "\n")
     settings = Settings(directory=tmp_path / "hub", port=0, operator_token_file=path)
-    with running(settings) as one, HubClient(one.url) as client:
-        assert client.claim(enclave="e", operator_token="x" * 64, seconds=10) is None
+    with running(settings) as one, HubClient(one.url, identity=enclave_identity("e", "x" * 64)) as client:
+        assert client.claim(enclave="e", seconds=10) is None
         assert not (tmp_path / "hub" / "operator.token").exists()
 
 
 def test_loopback_of_ip_version_six(tmp_path: Path) -> None:
     if not socket.has_ipv6 or not Path("/proc/net/if_inet6").exists():
         pytest.skip("no IPv6 on this machine")
-    with running(Settings(directory=tmp_path / "hub", host="::1", port=0)) as one, HubClient(one.url) as client:
+    with running(Settings(directory=tmp_path / "hub", host="::1", port=0)) as one, client_of(one) as client:
         assert one.url.startswith("http://[::1]:")
         client.health()
 
@@ -381,18 +388,18 @@ def test_tls_one_point_three_only(tmp_path: Path) -> None:
     trust = ssl.create_default_context(cafile=certificate)
     with running(settings) as one:
         assert one.url.startswith("https://")
-        with HubClient(one.url, tls=trust) as client:
+        with client_of(one, tls=trust) as client:
             client.health()
         old = ssl.create_default_context(cafile=certificate)
         old.maximum_version = ssl.TLSVersion.TLSv1_2
-        with HubClient(one.url, tls=old, patience=Patience(attempts=1)) as client, pytest.raises(KakoiError):
+        with client_of(one, tls=old, patience=Patience(attempts=1)) as client, pytest.raises(KakoiError):
             client.health()
 
 
 def test_a_hub_says_where_it_is_and_stops_when_told(tmp_path: Path) -> None:
     hub = HubProcess(tmp_path / "hub")
     url = hub.start()
-    with HubClient(url) as client:
+    with client_at(url) as client:
         client.health()
         done: list[float] = []
 

@@ -23,6 +23,7 @@ from kakoi.core.ids import BlobId
 from kakoi.hub.serve import HubServer
 from kakoi.net.caller import Patience
 from kakoi.net.client import HubClient
+from support.hub_client import client_of
 from unit.hub.hubkit import World, put_all
 
 Call = Callable[..., Awaitable[Any]]
@@ -54,7 +55,7 @@ def test_each_step_of_storage_may_fail_or_lie(
     data = os.urandom(500_000)
     blob = BlobId(hashlib.sha256(data).hexdigest())
     monkeypatch.setattr(obstore, step, failing(getattr(obstore, step), after=after, times=1))
-    with HubClient(server.url, patience=Patience(attempts=4, backoff=0.01)) as hub:
+    with client_of(server, patience=Patience(attempts=4, backoff=0.01)) as hub:
         hub.put_blob(blob, io.BytesIO(data), len(data))
         assert b"".join(hub.stream_blob(blob, most=len(data))) == data
     assert list((tmp_path / "hub").rglob(".incoming-*")) == []

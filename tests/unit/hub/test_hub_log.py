@@ -25,6 +25,7 @@ from kakoi.net.caller import Patience
 from kakoi.net.client import HubClient
 from kakoi.tlog import checkpoint, leaf, merkle, proof
 from kakoi.tlog.checkpoint import VerifiedCheckpoint
+from support.hub_client import client_of
 from unit.hub.hubkit import World, audit_file, put_all
 
 
@@ -41,7 +42,7 @@ def key_of(directory: Path) -> LogKey:
 def test_only_what_others_rely_on_is_logged_and_once(hub: HubClient, world: World, token: str) -> None:
     put_all(hub, world.setup)
     run = hub.put_object(world.request()).id
-    claim = hub.claim(enclave="e", operator_token=token, seconds=60)
+    claim = hub.claim(enclave="e", seconds=60)
     assert claim is not None
     key, session = world.session(run)
     approval, passport = world.approval(world.owner), world.passport(key, run)
@@ -159,7 +160,7 @@ def test_a_checkpoint_is_signed_once_per_size_and_kept_outside_the_database(
 @contextmanager
 def hub_at(directory: Path) -> Iterator[tuple[HubServer, HubClient]]:
     settings, patience = Settings(directory=directory, port=0), Patience(attempts=1)
-    with running(settings) as one, HubClient(one.url, patience=patience) as client:
+    with running(settings) as one, client_of(one, patience=patience) as client:
         yield one, client
 
 
@@ -260,7 +261,7 @@ def test_a_hub_whose_log_is_cut_while_it_runs_signs_nothing_and_stops(tmp_path: 
 
 def test_the_origin_can_be_chosen_once(tmp_path: Path) -> None:
     settings = Settings(directory=tmp_path / "hub", port=0, log_origin="log.example/kakoi")
-    with running(settings) as one, HubClient(one.url) as client:
+    with running(settings) as one, client_of(one) as client:
         assert client.log_checkpoint().startswith(b"log.example/kakoi\n0\n")
     changed = Settings(directory=tmp_path / "hub", port=0, log_origin="log.example/other")
     with pytest.raises(Misuse) as caught, running(changed):

@@ -18,6 +18,7 @@ from kakoi.hub.kinds import RULES
 from kakoi.hub.serve import HubServer
 from kakoi.net.caller import Call
 from kakoi.net.client import HubClient
+from support.hub_client import client_of
 from unit.hub.hubkit import ZERO, Party, World, put_all
 
 
@@ -200,7 +201,7 @@ def test_a_session_needs_the_live_claim(hub: HubClient, world: World, token: str
     run = hub.put_object(world.request()).id
     key, session = world.session(run)
     assert code(lambda: hub.put_object(session)) == "hub.claim"
-    claim = hub.claim(enclave="e", operator_token=token, seconds=60)
+    claim = hub.claim(enclave="e", seconds=60)
     assert claim is not None
     assert code(lambda: hub.put_object(session, claim="0" * 64)) == "hub.claim"
     later = world.session(run, attempt=2)[1]
@@ -222,7 +223,7 @@ def test_a_session_needs_the_live_claim(hub: HubClient, world: World, token: str
 def test_a_session_signs_for_its_own_run_only(hub: HubClient, world: World, token: str) -> None:
     put_all(hub, world.setup)
     runs = [hub.put_object(world.request(number)).id for number in (1, 2)]
-    claim = hub.claim(enclave="e", operator_token=token, seconds=60)
+    claim = hub.claim(enclave="e", seconds=60)
     assert claim is not None
     assert claim.run == runs[0]  # the one that waited longest
     key, session = world.session(claim.run)
@@ -263,7 +264,7 @@ def test_a_feed_waits_for_what_it_asked_for_and_nothing_else(hub: HubClient, ser
     got: list[object] = []
 
     def wait() -> None:
-        with HubClient(server.url) as waiting:
+        with client_of(server) as waiting:
             started = time.monotonic()
             page = waiting.feed(
                 after=last, kinds=["kakoi/run-request/v1"], refs={"contract": world.contract.payload_id}, wait=20
@@ -300,7 +301,7 @@ def test_many_writers_and_followers_lose_nothing(hub: HubClient, server: HubServ
     each, seen = 25, []
 
     def follow() -> None:
-        with HubClient(server.url) as client:
+        with client_of(server) as client:
             mine: list[int] = []
             for item in client.follow(wait=5):
                 mine.append(item.seq)
@@ -309,7 +310,7 @@ def test_many_writers_and_followers_lose_nothing(hub: HubClient, server: HubServ
             seen.append(mine)
 
     def write(party: Party) -> None:
-        with HubClient(server.url) as client:
+        with client_of(server) as client:
             client.put_object(party.card)
             for number in range(each):
                 client.put_object(party.sign("analysis", author=party.id, number=number))

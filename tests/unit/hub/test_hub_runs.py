@@ -15,6 +15,8 @@ from kakoi.core.ids import ObjectId
 from kakoi.hub.serve import HubServer
 from kakoi.net.answers import Claim, ClaimRequest
 from kakoi.net.client import HubClient
+from kakoi.net.identity import enclave_identity
+from support.hub_client import client_of, signed
 from unit.hub.conftest import Clock
 from unit.hub.hubkit import ZERO, World, put_all
 
@@ -32,7 +34,7 @@ def run(hub: HubClient, world: World) -> ObjectId:
 
 
 def claim(hub: HubClient, token: str, seconds: int = 60) -> Claim:
-    found = hub.claim(enclave="enclave-1", operator_token=token, seconds=seconds)
+    found = hub.claim(enclave="enclave-1", seconds=seconds)
     assert found is not None
     return found
 
@@ -41,14 +43,14 @@ def test_a_run_from_request_to_done(hub: HubClient, token: str, run: ObjectId) -
     assert (hub.run(run).state, hub.run(run).attempt) == ("queued", 0)
     mine = claim(hub, token)
     assert (mine.run, mine.attempt) == (run, 1)
-    assert hub.claim(enclave="enclave-2", operator_token=token, seconds=60) is None
+    assert hub.claim(enclave="enclave-2", seconds=60) is None
     assert hub.renew(mine).state == "claimed"
     assert hub.finish(mine).state == "done"
     assert hub.finish(mine).state == "done"  # said twice, done once
     assert code(lambda: hub.fail(mine)) == "run.claim-lost"
     assert code(lambda: hub.renew(mine)) == "run.claim-lost"
     assert (hub.run(run).state, hub.run(run).attempt) == ("done", 1)
-    assert hub.claim(enclave="enclave-2", operator_token=token, seconds=60) is None
+    assert hub.claim(enclave="enclave-2", seconds=60) is None
 
 
 def test_a_failed_run_is_not_tried_again(hub: HubClient, token: str, run: ObjectId) -> None:
@@ -56,13 +58,13 @@ def test_a_failed_run_is_not_tried_again(hub: HubClient, token: str, run: Object
     hub.fail(mine)
     assert hub.fail(mine).state == "failed"
     assert hub.run(run).state == "failed"
-    assert hub.claim(enclave="e", operator_token=token, seconds=60) is None
+    assert hub.claim(enclave="e", seconds=60) is None
 
 
-def test_tokens(hub: HubClient, token: str, run: ObjectId) -> None:
+def test_tokens(hub: HubClient, server: HubServer, token: str, run: ObjectId) -> None:
     for wrong in ("", "x" * 64, token[:-1], token.upper(), "Bearer " + token):
-        ask = partial(hub.claim, enclave="e", operator_token=wrong, seconds=60)
-        assert code(ask) == "hub.token"
+        with HubClient(server.url, identity=enclave_identity("e", wrong)) as other:
+            assert code(partial(other.claim, enclave="e", seconds=60)) == "signature.request"
     mine = claim(hub, token)
     forged = Claim(run=run, attempt=1, token="0" * 64)
     for call in (hub.renew, hub.finish, hub.fail):
@@ -102,7 +104,7 @@ def test_after_five_attempts_a_run_is_abandoned(hub: HubClient, token: str, run:
         attempts.append(claim(hub, token, seconds=300).attempt)
         clock.offset += 301
     assert attempts == [1, 2, 3, 4, 5]
-    assert hub.claim(enclave="e", operator_token=token, seconds=300) is None
+    assert hub.claim(enclave="e", seconds=300) is None
     assert (hub.run(run).state, hub.run(run).attempt) == ("abandoned", 5)
 
 
@@ -132,8 +134,8 @@ def test_the_oldest_request_comes_first_and_each_goes_to_one_enclave(
     assert got == runs[:1]
 
     def enclave(name: str) -> None:
-        with HubClient(server.url) as client:
-            while (mine := client.claim(enclave=name, operator_token=token, seconds=60)) is not None:
+        with client_of(server) as client:
+            while (mine := client.claim(enclave=name, seconds=60)) is not None:
                 got.append(mine.run)
 
     threads = [threading.Thread(target=enclave, args=(f"e{number}",)) for number in range(4)]
@@ -151,11 +153,9 @@ def test_an_enclave_that_waits_gets_the_run_when_it_comes(
     got: list[tuple[Claim | None, float]] = []
 
     def wait() -> None:
-        with HubClient(server.url) as client:
+        with client_of(server) as client:
             started = time.monotonic()
-            got.append(
-                (client.claim(enclave="e", operator_token=token, seconds=60, wait=20), time.monotonic() - started)
-            )
+            got.append((client.claim(enclave="e", seconds=60, wait=20), time.monotonic() - started))
 
     threads = [threading.Thread(target=wait) for _ in range(2)]
     for thread in threads:
@@ -175,8 +175,8 @@ def test_an_enclave_that_hung_up_gets_no_run(
     body = ClaimRequest(enclave="e", wait=20, seconds=60).encode()
     host, port = server.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as sock:
-        head = f"POST /v1/claims HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: {len(body)}\r\n\r\n"
-        sock.sendall(head.encode() + body)
+        head = f"POST /v1/claims HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        sock.sendall(signed(server, head.encode() + body))
         time.sleep(0.3)
         assert server.hub.notifier.waiting == 1
     time.sleep(0.3)

@@ -25,6 +25,7 @@ from kakoi.hub.settings import Limits, Settings
 from kakoi.net import client as client_module
 from kakoi.net.caller import Call, Patience
 from kakoi.net.client import HubClient
+from support.hub_client import client_of
 from unit.hub.hubkit import ZERO, World, audit_file, put_all
 
 KIB = 1024
@@ -41,7 +42,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 def hub_with(directory: Path, limits: Limits = LIMITS) -> Iterator[tuple[HubServer, HubClient]]:
     with (
         running(Settings(directory=directory, port=0, limits=limits)) as server,
-        HubClient(server.url, patience=Patience(attempts=3, backoff=0.01)) as client,
+        client_of(server, patience=Patience(attempts=3, backoff=0.01)) as client,
     ):
         yield server, client
     audit_file(directory)
@@ -187,7 +188,7 @@ def test_two_clients_send_the_same_blob_at_once(tmp_path: Path) -> None:
 
         def send() -> None:
             try:
-                with HubClient(server.url) as hub:
+                with client_of(server) as hub:
                     put(hub, data)
             except KakoiError as error:
                 errors.append(error)
@@ -198,7 +199,7 @@ def test_two_clients_send_the_same_blob_at_once(tmp_path: Path) -> None:
         for thread in threads:
             thread.join(timeout=60)
         assert errors == []
-        with HubClient(server.url) as hub:
+        with client_of(server) as hub:
             assert b"".join(hub.stream_blob(name(data), most=len(data))) == data
     assert keeps(tmp_path / "hub") == {LOOPBACK: (1, len(data))}
 
@@ -326,7 +327,7 @@ def test_the_answer_says_when_and_the_client_adds_chance(tmp_path: Path) -> None
             pauses.append(seconds)
             server.hub.budgets._requests = Buckets(0.5, 1, server.hub.budgets._requests._clock)
 
-        with HubClient(server.url, pause=pause, chance=lambda: 0.5) as hub:
+        with client_of(server, pause=pause, chance=lambda: 0.5) as hub:
             hub.health()
             hub.health()
     assert pauses == [pytest.approx(2 * 1.25 + 0.5 * 0.4)]

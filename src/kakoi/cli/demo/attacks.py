@@ -14,6 +14,7 @@ from kakoi.cli.demo.cast import SCHEMA, Cast, newest_manifest, other_version
 from kakoi.cli.demo.data import HospitalFile
 from kakoi.cli.demo.show import table_of
 from kakoi.cli.demo.stage import Stage
+from kakoi.cli.demo.voices import Voices
 from kakoi.cli.ui import SystemClock
 from kakoi.contract.approve import Agreement
 from kakoi.contract.model import Contract, ContractData
@@ -22,7 +23,6 @@ from kakoi.core.errors import Refused
 from kakoi.core.ids import ObjectId, PartyId
 from kakoi.enclave.keeper.session import SessionKeys
 from kakoi.net.answers import Claim
-from kakoi.net.client import HubClient
 from kakoi.sdk.run import RunDenied, await_run, bindings, load_agreement, open_result, request_run
 from kakoi.wire.messages import Challenge, RunRequest, Session
 
@@ -46,7 +46,7 @@ class Scene:
 
     stage: Stage
     cast: Cast
-    client: HubClient
+    client: Voices
     contract: Contract
     files: list[HospitalFile]
     recorded: Session | None = None
@@ -69,8 +69,7 @@ class Scene:
 
     def claim(self, run: ObjectId) -> Claim:
         """Take the run with the operator's token, as a malicious operator can."""
-        token = self.stage.token_file.read_text().strip()
-        claim = self.client.claim(enclave="attacker", operator_token=token, seconds=60, wait=10)
+        claim = self.client.claim(enclave="attacker", seconds=60, wait=10)
         if claim is None or claim.run != run:
             raise NotRefusedError("the attacker could not even take the run")
         return claim

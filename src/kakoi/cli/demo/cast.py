@@ -13,6 +13,7 @@ from kakoi.attest.sgx import settings as sgx_settings
 from kakoi.cli.contract import approve
 from kakoi.cli.dataset import seal_file, upload_dataset
 from kakoi.cli.demo.data import HospitalFile
+from kakoi.cli.demo.voices import Voices
 from kakoi.cli.serve import software_policy
 from kakoi.cli.ui import SystemClock
 from kakoi.contract.model import Contract, ContractAnalysis, ContractData, ContractParty, Limits, LogKey
@@ -21,7 +22,6 @@ from kakoi.core.ids import ObjectId, PartyId
 from kakoi.enclave import image
 from kakoi.evidence import software
 from kakoi.evidence.software import SoftwarePlatform
-from kakoi.net.client import HubClient
 from kakoi.party.files import write_private
 from kakoi.party.home import PartyHome
 from kakoi.party.keystore import Unlock, new_key_file
@@ -83,9 +83,10 @@ class Cast:
         new_key_file(path / "key")
         return PartyHome.create(path, name=name, unlock=Unlock(key_file=path / "key"), created=SystemClock().now())
 
-    def seal_and_upload(self, client: HubClient, home: PartyHome, item: HospitalFile) -> None:
+    def seal_and_upload(self, client: Voices, home: PartyHome, item: HospitalFile) -> None:
         """One hospital seals its file and uploads ciphertext."""
         seal_file(home, item.path, SCHEMA, quiet=True)
+        client.speak_for(home)
         client.put_object(home.card.envelope)
         for signed in home.datasets().values():
             upload_dataset(client, home, signed)
@@ -98,9 +99,10 @@ class Cast:
         write_private(self.collateral, platform.collateral(SystemClock().now()).encode())
         return measurement
 
-    def draft(self, client: HubClient, log: LogKey, weaknesses: tuple[str, ...], *, max_runs: int = 10) -> Contract:
+    def draft(self, client: Voices, log: LogKey, weaknesses: tuple[str, ...], *, max_runs: int = 10) -> Contract:
         """The contract that all parties will sign."""
         home = self.researcher
+        client.speak_for(home)
         client.put_object(home.card.envelope)
         for name in ANALYSES:
             envelope = seal(analysis_from_file(ASSETS / f"{name}.toml", PartyId(home.card.id)), home.keys.signer())
@@ -131,9 +133,10 @@ class Cast:
             expires=now + 30 * 86400,
         )
 
-    def publish(self, client: HubClient, contract: Contract, *, silent: PartyHome | None = None) -> ObjectId:
+    def publish(self, client: Voices, contract: Contract, *, silent: PartyHome | None = None) -> ObjectId:
         """Sign the contract as its drafter; every party but ``silent`` approves it."""
         envelope = seal(contract, self.researcher.keys.signer())
+        client.speak_for(*self.hospitals, self.researcher)
         client.put_object(envelope)
         for home in (*self.hospitals, self.researcher):
             if home is not silent:

@@ -14,9 +14,9 @@ from types import TracebackType
 from typing import Final, Self
 
 from kakoi.broker import devmode
+from kakoi.cli.demo.voices import Voices
 from kakoi.core.errors import Unavailable
 from kakoi.enclave.keeper.drive import CLAIM_SECONDS
-from kakoi.net.client import HubClient
 
 _START_SECONDS: Final = 60
 
@@ -41,7 +41,7 @@ class Stage:
         for name in list(self._processes):
             self.stop(name)
 
-    def start_hub(self) -> HubClient:
+    def start_hub(self) -> Voices:
         """Start the hub and wait until it answers: on a free port first, on the same one when started again."""
         home = self.directory / "hub"
         home.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ class Stage:
         self.start("hub", command)
         self._wait("hub", lambda: (home / "address").exists())
         self.hub_url = (home / "address").read_text().strip()
-        client = HubClient(self.hub_url)
+        client = Voices(self.hub_url, self.token_file.read_text().strip())
         client.health()
         return client
 

@@ -24,6 +24,7 @@ from kakoi.enclave.keeper.producers import NAMES, producer
 from kakoi.enclave.keeper.secret import Kind, kind_here
 from kakoi.evidence import tokens
 from kakoi.net.client import HubClient
+from kakoi.net.identity import enclave_identity
 
 IMAGE: Final = Path(kakoi.__file__).parent.parent
 
@@ -73,7 +74,7 @@ def _serve(options: argparse.Namespace) -> None:
 def _claims(options: argparse.Namespace, engine: SandboxedEngine, missing: tuple[str, ...]) -> NoReturn:
     """Claim runs and carry them out, for ever."""
     enclave = Enclave(
-        hub=HubClient(options.hub),
+        hub=HubClient(options.hub, identity=enclave_identity(options.name, _token(options.token_file))),
         producer=producer(options.platform, software=options.platform_directory, measurement=image.measure(IMAGE)),
         engine=engine,
         missing_layers=tuple(sorted({*missing, *engine.missing_layers})),
@@ -81,13 +82,12 @@ def _claims(options: argparse.Namespace, engine: SandboxedEngine, missing: tuple
         claim_seconds=options.claim_seconds,
         token_clients=tokens.clients(options.attest_with, _api_key(options.attest_key_file)),
     )
-    token = _token(options.token_file)
     _say("", _aloud(kind_here()))
     _say("", "ready; missing isolation layers: " + (", ".join(enclave.missing_layers) or "none"))
     while True:
         try:
             seconds = enclave.claim_seconds
-            claim = enclave.hub.claim(enclave=options.name, operator_token=token, seconds=seconds, wait=20)
+            claim = enclave.hub.claim(enclave=options.name, seconds=seconds, wait=20)
             if claim is not None:
                 _say(claim.run, f"claimed, attempt {claim.attempt}")
                 Drive(enclave, claim).carry_out()
