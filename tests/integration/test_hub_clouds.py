@@ -92,7 +92,7 @@ def test_blobs_come_back_as_they_went(hub: HubClient, settings: Settings) -> Non
 
 
 def test_wrong_bytes_and_senders_that_vanish_leave_nothing(hub: HubClient, server: HubServer) -> None:
-    assert code(partial(put, hub, os.urandom(6_000_000), ZERO)) == "hub.blob-digest"
+    assert code(partial(put, hub, os.urandom(6_000_000), ZERO)) == "hub.digest"
 
     async def vanishing() -> AsyncIterator[bytes]:
         yield bytes(6_000_000)
