@@ -34,7 +34,9 @@ def client_at(url: str, *, name: str = "test", **named: Any) -> HubClient:
 
 def client_of(server: HubServer, **named: Any) -> HubClient:
     """A client of a hub in this process."""
-    return client_at(known(server.url, server.hub.settings.directory), **named)
+    settings = server.hub.settings
+    token_file = settings.operator_token_file
+    return client_at(known(server.url, token_file.parent if token_file else settings.directory), **named)
 
 
 def signed(server: HubServer, data: bytes, *, identity: Identity | None = None, body: bytes | None = None) -> bytes:
