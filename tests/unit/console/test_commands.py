@@ -109,7 +109,7 @@ def test_signing_by_command_leads_to_the_browser_where_people_approve(own: Setti
     keys = ["--party", str(own.path), "--hub", hub, "--key-file", str(own.path.parent / "key")]
     assert RUN.invoke(app, ["console", "card", *keys, "--required", "1"]).exit_code == 0
     bundle = own.world.bundle()
-    with HubClient(hub) as client:
+    with client_at(hub) as client:
         for envelope in (*bundle.cards, *bundle.manifests, *bundle.analyses, bundle.contract):
             client.put_object(envelope)
     contract = bundle.contract.payload_id
