@@ -45,7 +45,7 @@ PROGRAMS = [
         module="kakoi.enclave.keeper.__main__",
         rooms=frozenset({"core", "attest", "dataset", "tlog", "contract", "wire", "evidence", "net", "enclave"}),
         third_party=CRYPTOGRAPHY,
-        most_lines=11750,  # with the clients of three attestation services, for contracts that demand their tokens,
+        most_lines=12150,  # with the clients of three attestation services, for contracts that demand their tokens,
     ),
 ]
 FORBIDDEN_ANYWHERE = {"importlib.metadata", "pdb", "pydoc", "ftplib", "smtplib", "xmlrpc", "tkinter"}
