@@ -8,7 +8,20 @@ from typing import NoReturn
 
 import typer
 
-from kakoi.cli import attest, collateral, console, contract, dataset, events, party, preview, run, serve, weakness
+from kakoi.cli import (
+    attest,
+    collateral,
+    console,
+    contract,
+    dataset,
+    events,
+    intel,
+    party,
+    preview,
+    run,
+    serve,
+    weakness,
+)
 from kakoi.cli.conformance import conformance
 from kakoi.cli.doctor import doctor
 from kakoi.cli.hub import app as hub_app
@@ -42,6 +55,8 @@ app.command("verify", help=t("help.verify"))(run.verify)
 app.add_typer(events.app, name="events")
 app.command("alerts", help=t("help.alerts"))(events.alerts)
 app.command("conformance", help=t("help.conformance"))(conformance)
+app.add_typer(intel.app, name="intel")
+app.add_typer(intel.quarantine_app, name="quarantine")
 app.command("sbom", help=t("help.sbom"))(weakness.sbom)
 app.add_typer(weakness.advisories_app, name="advisories")
 app.command("exposure", help=t("help.exposure"))(weakness.exposure)
