@@ -5,8 +5,8 @@ Nobody else decides this. Each function raises Refused with the rule that failed
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from kakoi.attest.report import Verdict
 from kakoi.contract.approve import Agreement, in_force
@@ -31,6 +31,8 @@ class Facts:
     """Contracts and manifests this owner withdrew."""
     granted_runs: int
     """Other runs of the same analysis under the same contract that got a key."""
+    quarantined: Mapping[str, str] = field(default_factory=dict)
+    """Contracts that this owner put in quarantine and whose grace is over, each with the reason."""
 
 
 Judge = Callable[[Session], Verdict]
@@ -159,6 +161,12 @@ def _consented(agreement: Agreement, owner: str, facts: Facts) -> None:
             "decision.not-approved",
             "expected a contract that this owner approved, by the owner's own record",
             hint="its people can read and approve it: kakoi contract sign",
+        )
+    if (reason := facts.quarantined.get(agreement.id)) is not None:
+        raise Refused(
+            "decision.quarantined",
+            f"expected a contract that is not in quarantine; this owner put it there: {reason}",
+            hint="the operator mends what is known, the parties approve a new version, or the owner lifts it: kakoi quarantine lift",
         )
     for identity in (agreement.id, *(entry.manifest for entry in agreement.data_of(owner))):
         if identity in facts.withdrawn:

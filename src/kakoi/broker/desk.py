@@ -10,6 +10,7 @@ from typing import Protocol
 
 from kakoi.attest.registry import find_policy
 from kakoi.attest.report import Collateral, Evidence, Verdict
+from kakoi.broker import precautions
 from kakoi.broker.decide import Facts
 from kakoi.broker.ledger import Answer, Decision, Ledger
 from kakoi.contract.approve import Agreement, agree
@@ -105,6 +106,7 @@ class Desk:
             approved=self.ledger.approved(),
             withdrawn=self.ledger.withdrawn(),
             granted_runs=self.ledger.granted_runs(request.contract, request.analysis, besides=envelope.payload_id),
+            quarantined=precautions.over(self.home.path, self.clock.now()),
         )
 
     def machine(self, run: str) -> BrokerRun:
@@ -133,7 +135,8 @@ class Desk:
     ) -> Verdict:
         """The verdict, held against the highest TCB evaluation numbers that this owner accepted before."""
         floors = self.ledger.floors(evidence.platform)
-        return self._judge(evidence, collateral, agreement, report_data, now, floors)
+        verdict = self._judge(evidence, collateral, agreement, report_data, now, floors)
+        return precautions.not_indicated(self.home.path, verdict, now)
 
     def accepted(self, verdict: Verdict) -> None:
         """Remember the TCB evaluation number, so that an older recovery is never accepted again."""

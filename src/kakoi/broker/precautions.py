@@ -71,15 +71,9 @@ def put(directory: Path, entries: Mapping[str, Entry]) -> None:
         raise
 
 
-def not_in_quarantine(directory: Path, contract: str, now: int) -> None:
-    """Raise Refused (``decision.quarantined``) for a contract whose grace is over."""
-    entry = quarantine(directory).get(contract)
-    if entry is not None and entry.since <= now:
-        raise Refused(
-            "decision.quarantined",
-            f"expected a contract that is not in quarantine; this owner put it there: {entry.reason}",
-            hint="the operator mends what is known, the parties approve a new version, or the owner lifts it: kakoi quarantine lift",
-        )
+def over(directory: Path, now: int) -> dict[str, str]:
+    """Contracts in quarantine whose grace is over, with the reason. Raises Malformed."""
+    return {name: entry.reason for name, entry in quarantine(directory).items() if entry.since <= now}
 
 
 def not_indicated(directory: Path, verdict: Verdict, now: int) -> Verdict:

@@ -92,8 +92,8 @@ def sightings(
     with errors_as_exit_codes():
         import json
 
+        from kakoi.cli.own_sightings import own_sightings
         from kakoi.guard.intel import taxii_client
-        from kakoi.sdk.sightings import own_sightings
 
         made = own_sightings(_directory(party), tlp=tlp, now=SystemClock().now())
         bundle = {"type": "bundle", "id": _bundle_id(), "objects": made}
@@ -121,8 +121,8 @@ def serve(
     with errors_as_exit_codes():
         import uvicorn
 
+        from kakoi.cli.own_sightings import own_sightings
         from kakoi.guard.intel.taxii_server import COLLECTION, application
-        from kakoi.sdk.sightings import own_sightings
 
         directory = _directory(party)
         if not token_file.exists():
