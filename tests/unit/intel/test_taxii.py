@@ -80,7 +80,7 @@ def medallion(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "collections": [collection],
     }
     data = directory / "data.json"
-    data.write_text(json.dumps({"/discovery": {"title": "t", "api_roots": []}, "root": root}))
+    data.write_text(json.dumps({"/discovery": {"title": "t", "api_roots": []}, "hub": root}))
     backend = {"module": "medallion.backends.memory_backend", "module_class": "MemoryBackend", "filename": str(data)}
     config = directory / "config.json"
     config.write_text(json.dumps({"users": {"kakoi": "secret"}, "taxii": {"max_page_size": 100}, "backend": backend}))
@@ -89,7 +89,7 @@ def medallion(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=directory)
     try:
         answering(f"http://127.0.0.1:{port}/taxii2/")
-        yield f"http://127.0.0.1:{port}/root/collections/{THEIRS}/"
+        yield f"http://127.0.0.1:{port}/hub/collections/{THEIRS}/"
     finally:
         process.kill()
         process.wait()
