@@ -468,6 +468,9 @@ def test_14_every_page_in_both_languages_is_sound(theatre: Theatre) -> None:
             for key in ("refused", "new", "by_site"):
                 name = name.replace(STORY[key], key)
             name = f"{language}-{re.sub('[0-9a-f]{64}', 'id', name).replace('/', '-')}"
+            assert path == "/nowhere" or page.locator("main > .notice.bad[role=alert]").count() == 0, (
+                f"{name}: an error"
+            )
             screenshot(page, name)
             sound(page, name)
             with looking(page, width=390):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Protocol
 
 from kakoi.broker.ledger import Ledger
-from kakoi.contract.model import Approval, Assertion, Contract, Withdrawal
+from kakoi.contract.model import Approval, Assertion, Contract, DatasetManifest, Withdrawal
 from kakoi.contract.passkey import verify_people
 from kakoi.contract.sign import Signed, open_self_signed, open_signed, seal
 from kakoi.core import dsse
@@ -103,8 +103,7 @@ def approve(
             hint="ask the drafter for a version with this party's present id",
         )
     verify_people(home.card.record, contract, assertions)
-    gone = {contract, *(entry.manifest for entry in record.data if entry.owner == me)} & ledger.withdrawn()
-    if gone:
+    if _withdrawn(home, ledger, contract, {entry.manifest for entry in record.data if entry.owner == me}):
         raise Refused(
             "approval.withdrawn",
             "expected a contract and data that this party has not withdrawn, got one that is withdrawn",
@@ -116,6 +115,14 @@ def approve(
     hub.put_object(home.card.envelope)
     hub.put_object(envelope)
     return open_signed(Approval, envelope, home.card)
+
+
+def _withdrawn(home: PartyHome, ledger: Ledger, contract: ObjectId, manifests: set[ObjectId]) -> bool:
+    """Whether the contract or any of these data is withdrawn; the same version signed anew under a later card is, too."""
+    gone, own = ledger.withdrawn(), home.datasets()
+    versions = {(s.record.dataset, s.record.version) for identity, s in own.items() if identity in gone}
+    again = {i for i in manifests if i in own and (own[i].record.dataset, own[i].record.version) in versions}
+    return bool(({contract} | manifests) & gone or again)
 
 
 def withdrawal_of(home: PartyHome, contract: Contract, contract_id: ObjectId, *, reason: str, now: int) -> Withdrawal:
@@ -152,35 +159,63 @@ class KeptWithdrawal(Record):
     people: Annotated[tuple[Assertion, ...], Limit(most=64)]
 
 
+def withdrawals_of_data(
+    home: PartyHome, manifest: DatasetManifest, *, reason: str, now: int
+) -> list[tuple[ObjectId, Withdrawal]]:
+    """Withdrawals of every version of one's own data set, under every card: no contract gets it any more."""
+    return [
+        (
+            signed.id,
+            Withdrawal(
+                party=PartyId(signed.record.owner), contract=None, dataset=signed.id, reason=reason, withdrawn_at=now
+            ),
+        )
+        for signed in home.datasets().values()
+        if signed.record.dataset == manifest.dataset and signed.record.owner in home.ids
+    ]
+
+
 def withdraw(
-    *, home: PartyHome, ledger: Ledger, hub: Hub, withdrawal: Withdrawal, people: Sequence[Assertion] = ()
-) -> Envelope:
-    """Take an approval back: from now on the own broker releases no key under the contract, then the others are told.
+    *,
+    home: PartyHome,
+    ledger: Ledger,
+    hub: Hub,
+    withdrawal: Withdrawal,
+    people: Sequence[Assertion] = (),
+    besides: Sequence[Withdrawal] = (),
+) -> None:
+    """Take an approval or a data set back: from now on the own broker releases no key for it, then the others are told.
 
-    Stopping needs nobody's consent, so it works without passkeys and without a hub: the ledger is written before
-    the hub is asked. Raises Refused if no contract is named; Unavailable after the ledger was written.
+    Stopping needs nobody's consent, so it works without passkeys and without a hub: the ledger is written for all of
+    them before the hub is asked for the first. ``besides``: what goes with it (earlier versions). Unavailable is raised after the
+    ledger was written; the call can be repeated.
     """
-    if withdrawal.contract is None:
-        raise Refused("withdrawal.contract", "expected the withdrawal of a contract, got one of a data set")
-    ledger.withdraw(withdrawal.contract, withdrawal.withdrawn_at)
-    path = _kept_path(home, withdrawal.contract)
-    path.parent.mkdir(exist_ok=True, mode=0o700)
-    write_private(path, KeptWithdrawal(withdrawal=withdrawal, people=tuple(people)).encode())
-    envelope = seal(withdrawal, home.keys.signer())
-    hub.put_object(envelope)
-    return envelope
+    everything = [(withdrawal, tuple(people)), *((item, ()) for item in besides)]
+    for item, _ in everything:
+        ledger.withdraw(_subject(item), item.withdrawn_at)
+    for item, assertions in everything:
+        path = _kept_path(home, _subject(item))
+        path.parent.mkdir(exist_ok=True, mode=0o700)
+        write_private(path, KeptWithdrawal(withdrawal=item, people=assertions).encode())
+    for item, _ in everything:
+        hub.put_object(seal(item, home.keys.signer()))
 
 
-def _kept_path(home: PartyHome, contract: str) -> Path:
-    return home.path / "withdrawals" / f"{parse_id(contract)}.json"
+def _subject(withdrawal: Withdrawal) -> ObjectId:
+    """What is withdrawn: a contract, or one version of a data set. A record names exactly one of them."""
+    return parse_id(str(withdrawal.contract or withdrawal.dataset))
+
+
+def _kept_path(home: PartyHome, subject: str) -> Path:
+    return home.path / "withdrawals" / f"{parse_id(subject)}.json"
 
 
 def receipt(*, home: PartyHome, ledger: Ledger, hub: Hub, contract: ObjectId, now: int) -> Envelope:
-    """The signed receipt of a withdrawal. Raises Refused unless the own ledger and directory know the withdrawal."""
-    path = _kept_path(home, contract)
-    if contract not in ledger.withdrawn() or not path.exists():
-        raise Refused("receipt.not-withdrawn", "expected a contract that this party has withdrawn, got another")
-    kept = KeptWithdrawal.decode(read_limited(path, limit=KeptWithdrawal.MAX_BYTES))
+    """The signed receipt of a withdrawal for one contract, which was withdrawn itself or by its data.
+
+    Raises Refused unless the own ledger and directory know the withdrawal.
+    """
+    kept = _kept(home, ledger, hub, contract)
     withdrawal = kept.withdrawal
     asked = ledger.runs_of(contract)
     granted = tuple(item for run in asked if (item := _granted(hub, ledger, home, run)) is not None)
@@ -196,6 +231,19 @@ def receipt(*, home: PartyHome, ledger: Ledger, hub: Hub, contract: ObjectId, no
         issued_at=now,
     )
     return seal(record, home.keys.signer())
+
+
+def _kept(home: PartyHome, ledger: Ledger, hub: Hub, contract: ObjectId) -> KeptWithdrawal:
+    gone = ledger.withdrawn()
+    subjects: list[str] = [contract]
+    if contract not in gone and gone:
+        record = Contract.decode(hub.get_object(contract).payload)
+        subjects = [entry.manifest for entry in record.data if entry.owner == home.id_in(record)]
+    for subject in subjects:
+        path = _kept_path(home, subject)
+        if subject in gone and path.exists():
+            return KeptWithdrawal.decode(read_limited(path, limit=KeptWithdrawal.MAX_BYTES))
+    raise Refused("receipt.not-withdrawn", "expected a contract that this party has withdrawn, got another")
 
 
 def _granted(hub: Hub, ledger: Ledger, home: PartyHome, run: str) -> ReceiptRun | None:

@@ -21,7 +21,7 @@ from kakoi.contract.sign import open_card
 from kakoi.core.dsse import Envelope
 from kakoi.core.errors import Misuse
 from kakoi.guard.watch import Watch
-from kakoi.net.client import HubClient
+from kakoi.net.caller import Patience
 from kakoi.party.files import read_limited, write_private
 from kakoi.party.home import PartyHome
 from kakoi.sdk.connect import connect
@@ -38,6 +38,8 @@ Name = Annotated[str, typer.Option("--console-name", help=t("help.console-name")
 Certificate = Annotated[Path | None, typer.Option("--console-certificate", help=t("help.console-certificate"))]
 TlsKey = Annotated[Path | None, typer.Option("--console-key", help=t("help.console-key"))]
 ADDRESS_FILE: Final = "console.address"
+_PATIENCE: Final = Patience(connect=3, idle=10, attempts=2)
+"""People wait in front of the page: a hub that is silent is said to be, soon."""
 
 
 @app.command("serve", help=t("help.console-serve"))
@@ -57,12 +59,10 @@ def serve(
         settings = Settings(host=host, port=port, name=name, tls_certificate=certificate, tls_key=tls_key)
         home = open_party(party, key_file)
         with watching(home, "console", metrics_port=metrics_port) as watch:
-            server_for(home, connect(hub, home), settings, broker=False, watch=watch).run()
+            server_for(home, hub, settings, broker=False, watch=watch).run()
 
 
-def server_for(
-    home: PartyHome, hub: HubClient, settings: Settings, *, broker: bool, watch: Watch | None = None
-) -> Server:
+def server_for(home: PartyHome, hub: str, settings: Settings, *, broker: bool, watch: Watch | None = None) -> Server:
     """A console that has its port. It says its address on standard error and in ``console.address``."""
     from kakoi.console.serve import open_server
 
@@ -75,7 +75,7 @@ def server_for(
     server = open_server(
         settings,
         home=home,
-        hub=hub,
+        hub=connect(hub, home, patience=_PATIENCE),
         clock=SystemClock(),
         verifiers=with_software,
         broker=broker,

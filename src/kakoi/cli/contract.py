@@ -205,9 +205,12 @@ def withdraw(
             if home.id_in(record) not in {entry.party for entry in record.parties}:
                 raise Refused("contract.not-party", "expected a contract that names this party, got one that does not")
             before = consent.earlier_versions(client, ledger, record)
-            for known, version in [(contract_id, record), *([] if only_this_version else before)]:
-                withdrawal = consent.withdrawal_of(home, version, known, reason=reason, now=now)
-                consent.withdraw(home=home, ledger=ledger, hub=client, withdrawal=withdrawal)
+            everything = [(contract_id, record), *([] if only_this_version else before)]
+            first, *others = [
+                consent.withdrawal_of(home, version, known, reason=reason, now=now) for known, version in everything
+            ]
+            consent.withdraw(home=home, ledger=ledger, hub=client, withdrawal=first, besides=others)
+            for known, version in everything:
                 out.print(t("contract.withdrawn", id=known, version=version.version))
             if only_this_version:
                 for known, version in before:

@@ -1,16 +1,18 @@
-"""``kakoi dataset``: describe, validate, seal, inspect, upload."""
+"""``kakoi dataset``: describe, validate, seal, inspect, upload, withdraw."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
+from kakoi.broker import consent
+from kakoi.broker.ledger import Ledger
 from kakoi.cli.contract import HubUrl, Party
 from kakoi.cli.i18n import t
 from kakoi.cli.ingest import Accept, SchemaFile, describe, reading, show_report, validate
@@ -20,10 +22,11 @@ from kakoi.contract.model import DatasetManifest
 from kakoi.contract.sign import Signed
 from kakoi.core.dsse import Envelope
 from kakoi.core.errors import Misuse
-from kakoi.core.ids import BlobId, PartyId
+from kakoi.core.ids import BlobId, PartyId, parse_id
 from kakoi.net.client import HubClient
 from kakoi.party.files import disk_error, make_directory, read_limited, whole_or_absent
 from kakoi.party.home import PartyHome
+from kakoi.sdk.connect import connect
 from kakoi.sdk.ingest.overview import ColumnLine, overview
 
 if TYPE_CHECKING:
@@ -57,6 +60,27 @@ def seal(
             reported=lambda report: show_report(report, err),
         )
         show_made(envelope.payload_id, t("dataset.sealed"))
+
+
+@app.command("withdraw", help=t("help.dataset-withdraw"))
+def withdraw(
+    identity: Annotated[str, typer.Argument(help=t("help.manifest-id"))],
+    party: Party,
+    hub: HubUrl,
+    reason: Annotated[str, typer.Option("--reason", help=t("help.reason"))],
+    key_file: KeyFile = None,
+) -> None:
+    """Take a data set back from every contract, in all its versions: no key of it is released any more."""
+    with errors_as_exit_codes():
+        home = open_party(party, key_file)
+        own = home.datasets().get(parse_id(identity))
+        if own is None:
+            raise Misuse("dataset.not-here", "expected the id of a data set of this party, got another")
+        found = consent.withdrawals_of_data(home, own.record, reason=reason, now=SystemClock().now())
+        first, *others = [withdrawal for _, withdrawal in found]
+        with closing(Ledger(home.path / "ledger.sqlite")) as ledger, connect(hub, home) as client:
+            consent.withdraw(home=home, ledger=ledger, hub=client, withdrawal=first, besides=others)
+        out.print(t("dataset.withdrawn", table=own.record.table, versions=len(found)))
 
 
 def seal_file(

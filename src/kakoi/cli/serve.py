@@ -105,7 +105,7 @@ def broker_serve(
                 tls_certificate=console_certificate,
                 tls_key=console_key,
             )
-            stack.enter_context(in_thread(server_for(home, client, settings, broker=True, watch=watch)))
+            stack.enter_context(in_thread(server_for(home, hub, settings, broker=True, watch=watch)))
         err.print(t("broker.ready", name=home.card.record.name))
         _answer(broker)
 

@@ -80,6 +80,7 @@ ROUTES: Final = (
     _get("/parties", other.parties_page),
     _get("/data", other.data_page),
     _get("/data/{manifest}", other.dataset_page),
+    _post("/data/{manifest}/withdraw", other.prepare_data_withdrawal),
     _get("/decisions", other.decisions_page),
     _get("/decisions/{number}/proof", other.decision_proof),
     _get("/security", security.security_page),

@@ -105,38 +105,48 @@ class Assent:
         withdrawal = consent.withdrawal_of(self._home, record, contract, reason=reason, now=self._clock.now())
         return self._pend("withdrawal", withdrawal.encode(), session)
 
+    def prepare_data_withdrawal(self, session: Session, manifest: ObjectId, reason: str) -> ObjectId:
+        """Write down the withdrawal of a data set for a person to sign; its id. Raises Refused for somebody else's."""
+        own = self._home.datasets().get(manifest)
+        if own is None or own.record.owner not in self._home.ids:
+            raise Refused("dataset.not-own", "expected a data set of this party, got another")
+        made = dict(consent.withdrawals_of_data(self._home, own.record, reason=reason, now=self._clock.now()))
+        return self._pend("withdrawal", made[manifest].encode(), session)
+
     def withdrawal(self, subject: ObjectId) -> Withdrawal:
         """A prepared withdrawal. Raises Refused if there is none."""
         return Withdrawal.decode(self._pending("withdrawal", subject))
 
     def withdraw(
         self, session: Session, subject: ObjectId, assertion: Assertion, *, earlier: Sequence[tuple[ObjectId, Contract]]
-    ) -> ObjectId:
-        """Carry a withdrawal out with one person's passkey: stopping must be easy. The contract's id.
+    ) -> None:
+        """Carry a withdrawal out with one person's passkey: stopping must be easy.
 
-        ``earlier``: versions before it that this party approved; they would still be valid, so they are withdrawn too.
+        ``earlier``: versions of the contract that this party approved; they would still be valid, so they are withdrawn
+        too. A data set is withdrawn in all its versions.
         """
         withdrawal = self.withdrawal(subject)
         self._hear(session, subject, assertion)
-        contract = withdrawal.contract
-        if contract is None:
-            raise Refused("withdrawal.contract", "expected the withdrawal of a contract, got one of a data set")
-
-        people = self._assertions(subject, anybody=True)
+        reason, at = withdrawal.reason, withdrawal.withdrawn_at
         before = [
-            consent.withdrawal_of(self._home, record, identity, reason=withdrawal.reason, now=withdrawal.withdrawn_at)
-            for identity, record in earlier
+            consent.withdrawal_of(self._home, record, identity, reason=reason, now=at) for identity, record in earlier
         ]
-
-        def carry_out(ledger: Ledger) -> None:
-            consent.withdraw(home=self._home, ledger=ledger, hub=self._hub, withdrawal=withdrawal, people=people)
-            for item in before:
-                consent.withdraw(home=self._home, ledger=ledger, hub=self._hub, withdrawal=item)
-
-        self._with_ledger(carry_out)
-        self._store.run("update pending set done = ? where subject = ?", self._clock.now(), subject)
-        self._store.note(self._clock.now(), session.member.name, "withdrew", contract)
-        return contract
+        if withdrawal.dataset is not None:
+            record = self._home.datasets()[withdrawal.dataset].record
+            found = consent.withdrawals_of_data(self._home, record, reason=reason, now=at)
+            before = [item for identity, item in found if identity != withdrawal.dataset]
+        people = self._assertions(subject, anybody=True)
+        self._with_ledger(
+            lambda ledger: consent.withdraw(
+                home=self._home, ledger=ledger, hub=self._hub, withdrawal=withdrawal, people=people, besides=before
+            )
+        )
+        now, name = self._clock.now(), session.member.name
+        self._store.run("update pending set done = ? where subject = ?", now, subject)
+        if withdrawal.dataset is not None:
+            self._store.note(now, name, "withdrew-data", withdrawal.dataset)
+        else:
+            self._store.note(now, name, "withdrew", str(withdrawal.contract))
 
     def receipt(self, contract: ObjectId) -> Envelope:
         """The signed receipt of a withdrawal, by what is known now. Raises Refused if there was none."""

@@ -149,8 +149,9 @@ def withdrawal_page(visit: Visit) -> Response:
     """Exactly what the passkey will sign."""
     subject = parse_id(visit.path("subject"))
     withdrawal = visit.console.assent.withdrawal(subject)
-    whole = visit.console.library.whole(str(withdrawal.contract))
-    return visit.page("withdrawal.html", subject=subject, withdrawal=withdrawal, whole=whole)
+    whole = visit.console.library.whole(withdrawal.contract) if withdrawal.contract else None
+    data = visit.console.home.datasets()[withdrawal.dataset].record if withdrawal.dataset else None
+    return visit.page("withdrawal.html", subject=subject, withdrawal=withdrawal, whole=whole, data=data)
 
 
 def withdrawal_options(visit: Visit) -> Response:
@@ -168,10 +169,15 @@ def withdraw(visit: Visit) -> Response:
     """Withdraw."""
     subject = parse_id(visit.path("subject"))
     answer = read_assertion(visit.field("answer", most=32768))
-    whole = visit.console.library.whole(str(visit.console.assent.withdrawal(subject).contract))
-    earlier = [(item.id, item.contract) for item in earlier_versions(visit.console, whole)]
-    contract = visit.console.assent.withdraw(visit.who, subject, answer, earlier=earlier)
-    return visit.go(f"/contracts/{contract}/receipt")
+    console = visit.console
+    withdrawal = console.assent.withdrawal(subject)
+    if withdrawal.contract is None:
+        console.assent.withdraw(visit.who, subject, answer, earlier=())
+        return visit.go(f"/data/{withdrawal.dataset}")
+    whole = console.library.whole(withdrawal.contract)
+    earlier = [(item.id, item.contract) for item in earlier_versions(console, whole)]
+    console.assent.withdraw(visit.who, subject, answer, earlier=earlier)
+    return visit.go(f"/contracts/{whole.id}/receipt")
 
 
 def receipt_page(visit: Visit) -> Response:

@@ -22,6 +22,7 @@ from kakoi.contract.model import Analysis, DatasetManifest
 from kakoi.contract.sign import open_signed, seal
 from kakoi.core import encoding
 from kakoi.core.errors import KakoiError, Malformed, Refused
+from kakoi.core.ids import parse_id
 from kakoi.core.records import from_value
 
 _DEFAULTS: dict[str, dict[str, Any]] = {
@@ -109,8 +110,16 @@ def dataset_page(visit: Visit) -> Response:
         owner=console.library.name(manifest.owner) if not own else console.home.card.record.name,
         own=own,
         uses=_uses(visit).get(manifest.dataset, []),
+        withdrawn_at=Memory(console.home).withdrawn().get(signed.id),
         **_quality(visit, manifest),
     )
+
+
+def prepare_data_withdrawal(visit: Visit) -> Response:
+    """Write the withdrawal of a data set down, then show it to be signed."""
+    manifest = parse_id(visit.path("manifest"))
+    subject = visit.console.assent.prepare_data_withdrawal(visit.who, manifest, visit.field("reason"))
+    return visit.go(f"/withdrawals/{subject}")
 
 
 def _quality(visit: Visit, manifest: DatasetManifest) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from kakoi.net.caller import Patience
 from kakoi.net.client import HubClient
 from kakoi.net.identity import party_identity
 from kakoi.party.home import PartyHome
 
 
-def connect(hub: str, home: PartyHome) -> HubClient:
+def connect(hub: str, home: PartyHome, *, patience: Patience | None = None) -> HubClient:
     """A client of the hub at this address that speaks for ``home``. It introduces the party where the hub does not know it."""
-    return HubClient(hub, identity=party_identity(home.keys.request_signer(), home.card.envelope))
+    identity = party_identity(home.keys.request_signer(), home.card.envelope)
+    return HubClient(hub, identity=identity, patience=patience)

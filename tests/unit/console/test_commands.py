@@ -155,6 +155,20 @@ def test_withdrawing_takes_earlier_versions_along(own: Setting, hub: str, only: 
     assert only or "No key of this party was ever released" in again.output
 
 
+def test_withdrawing_a_data_set_by_command(own: Setting, hub: str) -> None:
+    manifest = next(iter(own.home.datasets()))
+    keys = ["--party", str(own.path), "--hub", hub, "--key-file", str(own.path.parent / "key")]
+    with client_at(hub) as client:
+        client.put_object(own.home.card.envelope)
+    done = RUN.invoke(app, ["dataset", "withdraw", manifest, *keys, "--reason", "Because."])
+    assert done.exit_code == 0, done.output
+    assert withdrawn(own) == {manifest}
+    with client_at(hub) as client:
+        (item,) = client.feed(kinds=(Withdrawal.KIND,)).items
+        assert Withdrawal.decode(client.get_object(item.id).payload).dataset == manifest
+    assert RUN.invoke(app, ["dataset", "withdraw", "0" * 64, *keys, "--reason", "Because."]).exit_code == 2
+
+
 def test_withdrawing_by_command_gives_a_receipt(own: Setting, hub: str, tmp_path: Path) -> None:
     bundle = own.world.bundle()
     with client_at(hub) as client:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -9,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from kakoi.broker import decisions
+from kakoi.broker import consent, decisions
+from kakoi.broker.consent import WithdrawalReceipt
 from kakoi.broker.ledger import Decision, Ledger
 from kakoi.contract.model import DatasetManifest, Withdrawal
-from kakoi.contract.sign import seal
+from kakoi.contract.sign import open_signed, seal
 from kakoi.sdk.ingest.report import Check, Report
+from kakoi.testing.software_authenticator import assertion_json
 from kakoi.testing.world import NOW
 from support.console_desk import Desk, Visitor, open_desk
 
@@ -92,3 +95,55 @@ def test_each_decision_has_a_proof_to_take_away(desk: Desk, aoki: Visitor) -> No
     assert aoki.get("/decisions/4/proof").status_code == 403
     for odd in ("0", "-1", "x", "²", "9" * 30):
         assert aoki.get(f"/decisions/{odd}/proof").status_code in (403, 404)
+
+
+def test_a_data_set_is_withdrawn_from_every_contract_with_one_passkey(desk: Desk, aoki: Visitor) -> None:
+    home = desk.setting.home
+    contract = desk.publish().contract.payload_id
+    aoki.approve(contract)
+    mine = next(identity for identity, signed in home.datasets().items() if signed.record.owner == home.ids[0])
+    assert "Withdraw this data set" in aoki.page(f"/data/{mine}")
+    prepared = aoki.post(f"/data/{mine}/withdraw", reason="Patients asked for it.")
+    where = prepared.headers["location"]
+    assert "Withdraw this data set from every contract?" in aoki.page(where)
+    assertion = aoki.device.assertion(bytes.fromhex(where.rpartition("/")[2]))
+    done = aoki.post(where, answer=json.dumps(assertion_json(assertion)))
+    assert done.headers["location"] == f"/data/{mine}"
+    told = [Withdrawal.decode(envelope.payload) for envelope in desk.hub.of_kind(Withdrawal.KIND)]
+    versions = {i for i, s in home.datasets().items() if s.record.dataset == home.datasets()[mine].record.dataset}
+    assert {item.dataset for item in told} == versions
+    assert all((item.contract, item.reason) == (None, "Patients asked for it.") for item in told)
+    with closing(Ledger(home.path / "ledger.sqlite")) as ledger:
+        assert ledger.withdrawn() == versions
+        receipt = consent.receipt(home=home, ledger=ledger, hub=desk.hub, contract=contract, now=NOW)
+        record = open_signed(WithdrawalReceipt, receipt, home.card).record
+        assert (record.contract, len(record.people), record.asked) == (contract, 1, 0)
+        assert record.withdrawal == next(item.id for item in told if item.dataset == mine)
+    assert "Withdrawn from every contract" in aoki.page(f"/data/{mine}")
+    assert "withdrawn" in aoki.page(f"/contracts/{contract}")
+    assert "Receipt of your withdrawal" in aoki.page(f"/contracts/{contract}/receipt")
+
+
+def test_nobody_withdraws_somebody_elses_data(desk: Desk, aoki: Visitor) -> None:
+    other = desk.publish().manifests[1].payload_id
+    assert "Withdraw this data set" not in aoki.page(f"/data/{other}")
+    assert "dataset.not-own" in aoki.post(f"/data/{other}/withdraw", reason="Because.").text
+
+
+def test_withdrawn_data_come_not_back_under_a_later_card(desk: Desk, aoki: Visitor) -> None:
+    """The same version signed anew has another id, and is as withdrawn as before."""
+    home = desk.setting.home
+    mine = next(signed.record for signed in home.datasets().values())
+    (_, first), *others = consent.withdrawals_of_data(home, mine, reason="Because.", now=NOW)
+    with closing(Ledger(home.path / "ledger.sqlite")) as ledger:
+        consent.withdraw(home=home, ledger=ledger, hub=desk.hub, withdrawal=first, besides=[w for _, w in others])
+    desk.enrol("Ms. Baba")
+    desk.card_with(2)
+    bundle = desk.publish()
+    assert bundle.manifests[0].payload_id in home.datasets()
+    with closing(Ledger(home.path / "ledger.sqlite")) as ledger:
+        assert bundle.manifests[0].payload_id not in ledger.withdrawn()
+    contract = bundle.contract.payload_id
+    aoki.approve(contract)
+    refused = desk.people["Ms. Baba"].approve(contract)
+    assert "approval.withdrawn" in refused.text
