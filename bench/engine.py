@@ -43,7 +43,7 @@ from kakoi.enclave.sandbox.pool import Pool
 from kakoi.enclave.sandbox.run import run_job
 
 ROWS: Final = 10_000_000
-LIMITS: Final = Limits(wall_seconds=300, memory_megabytes=4096, lease_seconds=600)
+LIMITS: Final = Limits(wall_seconds=300, memory_megabytes=4096, lease_seconds=600, grain_milliseconds=100)
 QUERY: Final = (
     "SELECT sex, ward, count(*) AS patients, avg(cost) AS mean_cost, sum(CASE WHEN age > 65 THEN 1 ELSE 0 END) AS older "
     "FROM visits GROUP BY sex, ward ORDER BY sex, ward"
@@ -140,7 +140,7 @@ def _job(engine: str, source: str) -> Job:
         max_rows=1000,
     )
     table = JobTable(name="visits", person_column=None, columns=columns, parts=(part,))
-    return Job(engine=engine, source=source, tables=(table,), parameters=(), outputs=(output,))  # type: ignore[arg-type]
+    return Job(engine=engine, source=source, files=(), tables=(table,), parameters=(), outputs=(output,))  # type: ignore[arg-type]
 
 
 def _generate(path: Path, rows: int) -> None:
@@ -231,7 +231,7 @@ class _Bench:
     def sandboxed(self, job: Job, descriptor: int) -> bytes:
         part = job.tables[0].parts[0]
         given = [PartFd(manifest=part.manifest, file=part.file, descriptor=descriptor)]
-        return run_job(job, given, LIMITS, layers.missing(), pool=self.pool, grain_seconds=0)
+        return run_job(job, given, LIMITS, layers.missing(), pool=self.pool)
 
     def later(self, job: Job, descriptor: int, repeat: int = 3) -> _Cost:
         """A job on data that are decrypted already."""

@@ -3,9 +3,11 @@ and shared; the broker in its small world; and one real deployment."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from hypothesis import settings
@@ -15,22 +17,35 @@ from support.broker_setting import Setting, make_setting
 if TYPE_CHECKING:
     from support.deployment import Deployment
 
+_GROUP: Final = re.compile(r'xdist_group\("([\w-]+)"\)|\bon_deployment\b')
+
 settings.register_profile("kakoi", deadline=None, max_examples=30)
 settings.load_profile("kakoi")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the tests of an ``xdist_group`` on one worker: pytest-xdist 3.8 writes the group into an attribute that pytest
-    9.2 no longer reads, so that each worker would start a deployment of its own.
-    """
-    if not getattr(config.option, "loadgroup", False):
-        return
-    from _pytest.nodeid import NodeId
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With several workers, keep files that use one deployment on one of them.
 
-    for item in items:
-        groups = sorted({str(mark.args[0]) for mark in item.iter_markers("xdist_group")})
-        if groups and "@" not in item.nodeid.rpartition("]")[2]:
-            item._id = NodeId.parse(f"{item.nodeid}@{'_'.join(groups)}")
+    The mark ``xdist_group`` alone does not: pytest-xdist 3.8 writes it into an attribute that pytest 9.2 no longer reads, so
+    each worker would start a deployment of its own. Here whole files are grouped, by the mark that stands in them.
+    """
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadGroupScheduling  # type: ignore[import-untyped]
+
+    class ByFile(LoadGroupScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return _group(config.rootpath / nodeid.partition("::")[0]) or nodeid
+
+    return ByFile(config, log)
+
+
+@cache
+def _group(file: Path) -> str:
+    """The group that a test file names; empty if none."""
+    marks = _GROUP.search(file.read_text("utf-8"))
+    return "" if marks is None else marks[1] or "deployment"
 
 
 @pytest.fixture

@@ -45,7 +45,8 @@ PROGRAMS = [
         module="kakoi.enclave.keeper.__main__",
         rooms=frozenset({"core", "attest", "dataset", "tlog", "contract", "wire", "evidence", "net", "enclave"}),
         third_party=CRYPTOGRAPHY,
-        most_lines=12150,  # with the clients of three attestation services, for contracts that demand their tokens,
+        most_lines=12500,  # with the clients of three attestation services, for contracts that demand their tokens,
+        # and sealed code: its manifest and reviews are part of what makes a contract binding
     ),
 ]
 FORBIDDEN_ANYWHERE = {"importlib.metadata", "pdb", "pydoc", "ftplib", "smtplib", "xmlrpc", "tkinter"}

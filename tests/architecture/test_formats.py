@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 from kakoi.attest import policy, report
-from kakoi.contract import approve, model
+from kakoi.contract import approve, code, model
 from kakoi.core.records import Record
 from kakoi.wire import messages, result
 from support.describe import members
@@ -28,6 +28,7 @@ PAGES: dict[str, dict[str, type[Record]]] = {
     "objects.md": _of(model, policy, approve) | {"Component": report.Component},
     "messages.md": _of(messages, result)
     | {"Evidence": report.Evidence, "Collateral": report.Collateral, "Part": report.Part},
+    "sealed-code.md": _of(code),
 }
 CLASSES = [(page, name) for page, classes in PAGES.items() for name in sorted(classes)]
 
@@ -55,7 +56,7 @@ def test_members_and_types_are_the_sources(page: str, name: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_size_limits_are_the_sources(page: str) -> None:
     stated = re.findall(r"`(kakoi/[a-z/-]+1)`, at most (\d+) ([KM])iB", _text(page))
-    assert len(stated) >= 7
     kinds = {cls.KIND: cls for cls in PAGES[page].values() if cls.KIND}
+    assert len(stated) >= min(7, len(kinds))
     for kind, number, unit in stated:
         assert int(number) * (1024 if unit == "K" else 1024 * 1024) == kinds[kind].MAX_BYTES, kind

@@ -55,7 +55,7 @@ class Forger:
         predicate = replace(self.predicate, **changes)  # type: ignore[arg-type]
         agreement = agree(predicate.bundle)
         session = open_session(predicate.session)
-        grants = one_of_each(KeyGrant, predicate.grants, agreement)
+        grants = one_of_each(KeyGrant, predicate.grants, agreement, agreement.owners)
         try:
             check_renewals(predicate, agreement, session, grants, with_software)
         except (Malformed, Refused) as error:

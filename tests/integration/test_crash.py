@@ -224,12 +224,6 @@ def tree_hash(leaves: list[bytes]) -> bytes:
     return hashlib.sha256(b"\1" + tree_hash(leaves[:half]) + tree_hash(leaves[half:])).digest()
 
 
-def test_workers_share_nothing(request: pytest.FixtureRequest) -> None:
-    """With several workers, all tests on this deployment run on one of them (tests/conftest.py)."""
-    if getattr(request.config.option, "loadgroup", False):
-        assert request.node.nodeid.endswith("@crash")
-
-
 # -- runs that cannot finish end where the analyst sees it
 
 

@@ -29,7 +29,7 @@ def blocks(readme: str, language: str) -> list[str]:
     return [body for kind, body in FENCE.findall(text) if kind == language]
 
 
-def run_all(script: str, directory: Path, language: str) -> subprocess.CompletedProcess[str]:
+def run_all(script: str, directory: Path, language: str, *, seconds: int = SECONDS) -> subprocess.CompletedProcess[str]:
     """The script in one bash that stops at the first error; everything it started has ended afterwards."""
     shutil.copytree(ROOT / "examples", directory / "examples", symlinks=False)
     bin_directory = Path(sys.executable).parent
@@ -56,7 +56,7 @@ def run_all(script: str, directory: Path, language: str) -> subprocess.Completed
             start_new_session=True,
         )
         try:
-            code = process.wait(timeout=SECONDS)
+            code = process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
             code = -1
         finally:

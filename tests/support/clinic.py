@@ -109,7 +109,11 @@ class Clinic:
     holdings: Sequence[Holding]
     analyses: Sequence[Analysis] = ()
     rules: DisclosureRules = RULES
-    limits: Limits = field(default_factory=lambda: Limits(wall_seconds=120, memory_megabytes=2048, lease_seconds=300))
+    limits: Limits = field(
+        default_factory=lambda: Limits(
+            wall_seconds=120, memory_megabytes=2048, lease_seconds=300, grain_milliseconds=100
+        )
+    )
     analyst: TestParty = field(default_factory=lambda: party("Analyst"))
 
     def analysis(
@@ -132,6 +136,7 @@ class Clinic:
             title=name,
             engine=engine,  # type: ignore[arg-type]
             source=source,
+            sealed_code=None,
             reads=tuple(TableUse(table=table, columns=tuple(columns)) for table, columns in found.items()),
             parameters=tuple(parameters),
             outputs=tuple(outputs),
@@ -179,6 +184,7 @@ class Clinic:
                 for owner, envelope in manifests
             ),
             analyses=tuple(ContractAnalysis(analysis=e.payload_id, max_runs=100) for e in analyses),
+            code=(),
             recipients=(self.analyst.id,),
             platforms=policy(),
             accepted_weaknesses=machine.missing(),
@@ -198,6 +204,8 @@ class Clinic:
                 cards=tuple(p.card.envelope for p in parties),
                 manifests=tuple(e for _, e in manifests),
                 analyses=tuple(analyses),
+                code=(),
+                reviews=(),
                 approvals=approvals,
             )
         )

@@ -37,6 +37,7 @@ def analysis(author: PartyId, *, source: str = SOURCE) -> Analysis:
         title="People by sex, slowly",
         engine="python",
         source=source,
+        sealed_code=None,
         reads=(TableUse(table="lung", columns=("sex", "age")),),
         parameters=(Parameter(name="seconds", type="integer", minimum="0", maximum="600", choices=()),),
         outputs=(Output(name="sexes", shape="table", columns=columns, parameters=0, max_rows=10),),

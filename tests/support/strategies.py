@@ -10,13 +10,14 @@ import hashlib
 import re
 import types
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from hypothesis import reject
 from hypothesis import strategies as st
 
 from kakoi.attest.policy import AttestationPolicy, PlatformPolicy
+from kakoi.contract.code import CodeManifest
 from kakoi.contract.model import (
     Analysis,
     Approval,
@@ -184,6 +185,10 @@ def _analysis(members: Members) -> Members:
     outputs = _first_of_each(members["outputs"], lambda output: output.name.lower())
     if outputs[0].shape != "table":
         members = members | {"engine": "python"}
+    if members["sealed_code"] is not None:
+        members = members | {"engine": "python", "source": ""}
+    elif not members["source"]:
+        members = members | {"source": "x"}
     return members | {
         "reads": _first_of_each(members["reads"], lambda use: use.table.lower()),
         "parameters": _first_of_each(members["parameters"], lambda parameter: parameter.name.lower()),
@@ -194,12 +199,15 @@ def _analysis(members: Members) -> Members:
 def _contract(members: Members) -> Members:
     parties = _first_of_each(members["parties"], lambda entry: entry.party)
     owner = parties[0].party
-    owners = (type(parties[0])(party=owner, roles=("owner",)), *parties[1:])
+    code = _first_of_each(members["code"], lambda entry: entry.manifest)
+    roles = ("owner", "code-owner") if code else ("owner",)
+    owners = (type(parties[0])(party=owner, roles=roles), *parties[1:])
     data = tuple(type(e)(manifest=e.manifest, owner=owner, rules=e.rules) for e in members["data"])
     return members | {
         "parties": owners,
         "data": _first_of_each(data, lambda entry: entry.manifest),
         "analyses": _first_of_each(members["analyses"], lambda entry: entry.analysis),
+        "code": tuple(type(e)(manifest=e.manifest, owner=owner, reviewers=()) for e in code),
         "recipients": (owners[-1].party,),
         "drafter": owner,
         "not_before": members["expires"] // 2,
@@ -215,10 +223,17 @@ def _platform(members: Members) -> Members:
     }
 
 
+def _code_manifest(members: Members) -> Members:
+    files = _first_of_each(members["files"], lambda file: file.name.lower())
+    first = replace(files[0], name="analysis.py")
+    return members | {"files": (first, *(f for f in files[1:] if f.name.lower() != "analysis.py"))}
+
+
 REPAIRS: Final[dict[type[Record], Callable[[Members], Members]]] = {
     Analysis: _analysis,
     Approval: lambda m: m | {"assertions": _first_of_each(m["assertions"], lambda a: a.credential_id)},
     AttestationPolicy: lambda m: m | {"accepted": _first_of_each(m["accepted"], lambda entry: entry.platform)},
+    CodeManifest: _code_manifest,
     Column: _column,
     Contract: _contract,
     DatasetManifest: _manifest,

@@ -103,7 +103,9 @@ def approve(
             hint="ask the drafter for a version with this party's present id",
         )
     verify_people(home.card.record, contract, assertions)
-    if _withdrawn(home, ledger, contract, {entry.manifest for entry in record.data if entry.owner == me}):
+    data = {entry.manifest for entry in record.data if entry.owner == me}
+    code = {entry.manifest for entry in record.code if entry.owner == me}
+    if _withdrawn(home, ledger, contract, data | code):
         raise Refused(
             "approval.withdrawn",
             "expected a contract and data that this party has not withdrawn, got one that is withdrawn",

@@ -168,7 +168,7 @@ def _consented(agreement: Agreement, owner: str, facts: Facts) -> None:
             f"expected a contract that is not in quarantine; this owner put it there: {reason}",
             hint="the operator mends what is known, the parties approve a new version, or the owner lifts it: kakoi quarantine lift",
         )
-    for identity in (agreement.id, *(entry.manifest for entry in agreement.data_of(owner))):
+    for identity in (agreement.id, *agreement.objects_of(owner)):
         if identity in facts.withdrawn:
             raise Refused(
                 "decision.withdrawn",

@@ -16,7 +16,7 @@ from kakoi.broker.desk import CollateralSource, Desk, Hub, Judge, NoEndorsements
 from kakoi.broker.leases import Leases
 from kakoi.broker.ledger import Answer, Decision, Ledger
 from kakoi.contract.approve import Agreement
-from kakoi.contract.model import Contract
+from kakoi.contract.model import Analysis, Contract
 from kakoi.contract.sign import Signed
 from kakoi.core import crypto, encoding
 from kakoi.core.clock import Clock
@@ -95,10 +95,17 @@ class Broker:
     def _request(self, envelope: Envelope) -> None:
         request = RunRequest.decode(envelope.payload)
         contract = Contract.decode(self._hub.get_object(request.contract).payload)
-        if not any(entry.owner in self._home.ids for entry in contract.data):
+        if not self._concerns(request, contract):
             return
         run = envelope.payload_id
         self._ledger.open_run(run, request.contract, request.analysis, envelope)
+
+    def _concerns(self, request: RunRequest, contract: Contract) -> bool:
+        """Whether the run needs this owner's yes: its data take part, or the analysis is its sealed code."""
+        if any(entry.owner in self._home.ids for entry in contract.data):
+            return True
+        mine = {entry.manifest for entry in contract.code if entry.owner in self._home.ids}
+        return bool(mine) and Analysis.decode(self._hub.get_object(request.analysis).payload).sealed_code in mine
 
     def _attempts(self) -> None:
         for run, contract, envelope in self._ledger.open_runs():
@@ -220,7 +227,7 @@ class Broker:
             contract=agreement.id,
             session=session.id,
             owner=desk.me(contract),
-            keys=tuple(self._sealed_keys(agreement, session)),
+            keys=tuple(self._sealed_keys(agreement, RunRequest.decode(request.payload).analysis, session)),
             verdict=verdict,
             collateral=used[0],
             issued_at=now,
@@ -232,23 +239,28 @@ class Broker:
         desk.say(answer, now, verdict)
         self._leases.granted(record.run, grant)
 
-    def _sealed_keys(self, agreement: Agreement, session: Signed[Session]) -> Iterable[GrantedKey]:
-        mine = self._home.datasets()
+    def _sealed_keys(self, agreement: Agreement, analysis: str, session: Signed[Session]) -> Iterable[GrantedKey]:
         me = self._desk.me(agreement.id)
-        for entry in agreement.data_of(me):
-            if entry.manifest not in mine:
-                raise Misuse(
-                    "dataset.missing",
-                    "expected the contract's data set in this party's directory, found none",
-                    hint="start the broker with the directory that sealed it",
-                )
+        for identity in agreement.keys_of(me, analysis):
             info = grant_info(
                 run=session.record.run,
                 attempt=session.record.attempt,
                 contract=agreement.id,
                 session=session.id,
                 owner=me,
-                manifest=entry.manifest,
+                manifest=identity,
             )
-            data_key = self._home.data_key(mine[entry.manifest].record)
-            yield GrantedKey(manifest=entry.manifest, sealed=crypto.seal(data_key, session.record.sealing, info=info))
+            sealed = crypto.seal(self._own_key(identity), session.record.sealing, info=info)
+            yield GrantedKey(manifest=identity, sealed=sealed)
+
+    def _own_key(self, identity: ObjectId) -> bytes:
+        datasets, code = self._home.datasets(), self._home.codes()
+        if identity in datasets:
+            return self._home.data_key(datasets[identity].record)
+        if identity in code:
+            return self._home.code_key(code[identity].record)
+        raise Misuse(
+            "dataset.missing",
+            "expected the contract's data set or sealed code in this party's directory, found none",
+            hint="start the broker with the directory that sealed it",
+        )

@@ -187,7 +187,6 @@ def card(
         signed = home.adopt(record)
         with connect(hub, home) as client:
             client.put_object(signed.envelope)
-            for data in home.datasets().values():
-                if data.record.owner == home.ids[0]:
-                    client.put_object(data.envelope)
+            for envelope in home.present_manifests():
+                client.put_object(envelope)
         out.print(t("console.card", id=signed.id, words=words(signed.id)))

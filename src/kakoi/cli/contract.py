@@ -13,10 +13,12 @@ from rich.table import Table
 
 from kakoi.broker import consent
 from kakoi.broker.ledger import Ledger
+from kakoi.cli.code_words import describe_sealed
 from kakoi.cli.i18n import language, t
 from kakoi.cli.party import KeyFile
 from kakoi.cli.ui import SystemClock, at_hub, errors_as_exit_codes, out, plain, show_made, words
 from kakoi.contract.approve import Agreement, agree, in_force
+from kakoi.contract.code import CodeManifest
 from kakoi.contract.model import Analysis, Approval, Contract, DatasetManifest, LogKey
 from kakoi.contract.sign import open_card, open_signed, seal
 from kakoi.core.dsse import Envelope
@@ -68,6 +70,7 @@ def draft(
             file,
             drafter=PartyId(home.card.id),
             manifests=_manifests(client, file),
+            code=_code(client, file),
             platforms=pinned(policy_from_file(policy), products or (), machines or ()),
             log=LogKey.decode(read_limited(log_key, limit=4096)),
             now=SystemClock().now(),
@@ -87,6 +90,17 @@ def _manifests(client: HubClient, draft: Path) -> dict[str, DatasetManifest]:
         envelope = _at_hub(client, identity) if isinstance(identity, str) else None
         if envelope is not None:
             found[envelope.payload_id] = DatasetManifest.decode(envelope.payload)
+    return found
+
+
+def _code(client: HubClient, draft: Path) -> dict[str, CodeManifest]:
+    """The sealed code that a draft names, as far as the hub has it."""
+    found: dict[str, CodeManifest] = {}
+    for entry in read_toml(draft).get("code", []):
+        identity = entry.get("manifest") if isinstance(entry, dict) else None
+        envelope = _at_hub(client, identity) if isinstance(identity, str) else None
+        if envelope is not None:
+            found[envelope.payload_id] = CodeManifest.decode(envelope.payload)
     return found
 
 
@@ -293,7 +307,9 @@ def describe(client: HubClient, contract_id: ObjectId) -> None:
         )
     out.print(table)
     for item in contract.analyses:
-        _describe_analysis(client, item.analysis, item.max_runs, keys)
+        analysis = _describe_analysis(client, item.analysis, item.max_runs, keys)
+        if analysis.sealed_code is not None:
+            describe_sealed(client, contract, analysis, cards)
     for recipient in contract.recipients:
         out.print(t("contract.recipient", name=cards[recipient].record.name))
     for platform in contract.platforms.accepted:
@@ -307,15 +323,17 @@ def describe(client: HubClient, contract_id: ObjectId) -> None:
     _describe_approvals(client, contract_id)
 
 
-def _describe_analysis(client: HubClient, identity: str, runs: int, keys: set[tuple[str, str]]) -> None:
+def _describe_analysis(client: HubClient, identity: str, runs: int, keys: set[tuple[str, str]]) -> Analysis:
     analysis = Analysis.decode(client.get_object(parse_id(identity)).payload)
     outputs = ", ".join(f"{output.name} ({output.shape})" for output in analysis.outputs)
     out.print(t("contract.analysis", title=analysis.title, engine=analysis.engine, outputs=outputs, runs=runs))
     for use in analysis.reads:
         for name in sorted({name for table, name in keys if table == use.table} & set(use.columns)):
             out.print(t("contract.tokens", table=use.table, column=name))
-    # The source is part of what is agreed: whoever signs sees all of it, not a name for it.
-    out.print(Syntax(analysis.source, analysis.engine, line_numbers=True, word_wrap=True))
+    if analysis.source:
+        # The source is part of what is agreed: whoever signs sees all of it, not a name for it.
+        out.print(Syntax(analysis.source, analysis.engine, line_numbers=True, word_wrap=True))
+    return analysis
 
 
 def _describe_approvals(client: HubClient, contract_id: ObjectId) -> None:

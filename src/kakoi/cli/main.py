@@ -22,6 +22,7 @@ from kakoi.cli import (
     serve,
     weakness,
 )
+from kakoi.cli.code import app as code_app
 from kakoi.cli.conformance import conformance
 from kakoi.cli.doctor import doctor
 from kakoi.cli.hub import app as hub_app
@@ -39,6 +40,7 @@ app = typer.Typer(
 )
 app.add_typer(party.app, name="party")
 app.add_typer(dataset.app, name="dataset")
+app.add_typer(code_app, name="code")
 app.add_typer(contract.analysis_app, name="analysis")
 contract.app.command("preview", help=t("help.contract-preview"))(preview.contract_preview)
 app.add_typer(contract.app, name="contract")

@@ -215,11 +215,10 @@ class Assent:
         return progress
 
     def publish(self) -> None:
-        """Give the present card, and the data sets signed anew under it, to the hub. Again changes nothing."""
+        """Give the present card, and the data sets and sealed code signed anew under it, to the hub. Again changes nothing."""
         self._hub.put_object(self._home.card.envelope)
-        for signed in self._home.datasets().values():
-            if signed.record.owner == self._home.ids[0]:
-                self._hub.put_object(signed.envelope)
+        for envelope in self._home.present_manifests():
+            self._hub.put_object(envelope)
 
     # -- what all of them share
 

@@ -10,6 +10,7 @@ from kakoi.contract.model import (
     Analysis,
     Contract,
     ContractAnalysis,
+    ContractCode,
     ContractData,
     ContractParty,
     DatasetManifest,
@@ -80,6 +81,7 @@ def next_version(library: Library, home: PartyHome, whole: Whole, wishes: Wishes
     me = home.id_in(whole.contract)
     ids[me] = home.ids[0]
     data = newest_data(library, whole, {**cards, me: home.card})
+    sealed = {Analysis.decode(library.envelope(identity).payload).sealed_code for identity, _ in wishes.analyses}
     contract = Contract(
         title=wishes.title,
         purpose=wishes.purpose,
@@ -99,6 +101,7 @@ def next_version(library: Library, home: PartyHome, whole: Whole, wishes: Wishes
             ContractAnalysis(analysis=under_present_card(library, home, identity, ids), max_runs=runs)
             for identity, runs in wishes.analyses
         ),
+        code=tuple(_code(entry, ids) for entry in whole.contract.code if entry.manifest in sealed),
         recipients=tuple(ids[party] for party in whole.contract.recipients),
         platforms=whole.contract.platforms,
         accepted_weaknesses=whole.contract.accepted_weaknesses,
@@ -108,6 +111,17 @@ def next_version(library: Library, home: PartyHome, whole: Whole, wishes: Wishes
         expires=wishes.expires,
     )
     return seal(contract, home.keys.signer())
+
+
+def _code(entry: ContractCode, ids: dict[str, PartyId]) -> ContractCode:
+    """Sealed code as it is. Its owner's and reviewers' signatures are under their cards, so these must be the same."""
+    if any(ids.get(party, party) != party for party in (entry.owner, *entry.reviewers)):
+        raise Refused(
+            "draft.code-card",
+            "expected the owner and the reviewers of sealed code under their present cards, got an earlier card",
+            hint="the owner uploads the code again, the reviewers sign again, and a new draft names the new ids",
+        )
+    return entry
 
 
 def under_present_card(library: Library, home: PartyHome, identity: str, ids: dict[str, PartyId]) -> ObjectId:

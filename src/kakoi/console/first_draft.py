@@ -7,17 +7,19 @@ people compare by telephone; that a card is there proves nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from kakoi.attest.policy import AttestationPolicy
 from kakoi.console.drafting import under_present_card
 from kakoi.console.library import Library, Whole
+from kakoi.contract.code import CodeReview
 from kakoi.contract.model import (
     Analysis,
     Contract,
     ContractAnalysis,
+    ContractCode,
     ContractData,
     ContractParty,
     DatasetManifest,
@@ -195,6 +197,8 @@ def first_version(library: Library, home: PartyHome, offered: Offer, choice: Cho
         roles[manifest.owner] = tuple(dict.fromkeys(("owner", *roles.get(manifest.owner, ()))))
     for analysis in analyses.values():
         author = home.card.id if analysis.author in home.ids else analysis.author
+        if analysis.sealed_code is not None:
+            roles[author] = tuple(dict.fromkeys((*roles.get(author, ()), "code-owner")))
         roles.setdefault(author, ("code-owner",))
     _check(home, roles, choice)
     order = [card.id for card in offered.cards if card.id in roles]
@@ -215,6 +219,7 @@ def first_version(library: Library, home: PartyHome, offered: Offer, choice: Cho
             ContractAnalysis(analysis=under_present_card(library, home, identity, {}), max_runs=runs)
             for identity, runs in choice.analyses.items()
         ),
+        code=tuple(_code(library, analyses.values(), roles)),
         recipients=tuple(PartyId(ObjectId(party)) for party in order if party in choice.recipients),
         platforms=choice.machines.platforms,
         accepted_weaknesses=choice.machines.weaknesses,
@@ -224,6 +229,22 @@ def first_version(library: Library, home: PartyHome, offered: Offer, choice: Cho
         expires=choice.expires,
     )
     return seal(contract, home.keys.signer())
+
+
+def _code(
+    library: Library, analyses: Iterable[Analysis], roles: Mapping[str, Sequence[Role]]
+) -> Iterator[ContractCode]:
+    """Sealed code with its authors, and as reviewers those auditors of the contract who have signed a review of it."""
+    sealed = {a.sealed_code: a.author for a in analyses if a.sealed_code is not None}
+    for code, author in sealed.items():
+        reviewers = [
+            party
+            for party, given in roles.items()
+            if "auditor" in given and library.items(CodeReview.KIND, code=code, reviewer=party)
+        ]
+        yield ContractCode(
+            manifest=code, owner=author, reviewers=tuple(PartyId(ObjectId(party)) for party in reviewers)
+        )
 
 
 def _check(home: PartyHome, roles: Mapping[str, Sequence[Role]], choice: Choice) -> None:

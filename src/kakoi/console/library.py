@@ -16,6 +16,7 @@ from functools import partial
 from typing import Final, TypeVar, cast
 
 from kakoi.contract.approve import Agreement, agree, open_approval
+from kakoi.contract.code import CodeManifest, CodeReview
 from kakoi.contract.model import Analysis, Approval, Contract, DatasetManifest, PartyCard, Withdrawal
 from kakoi.contract.sign import Signed, open_card, open_signed
 from kakoi.core.dsse import Envelope
@@ -47,6 +48,8 @@ class Whole:
     cards: dict[str, Signed[PartyCard]]
     manifests: dict[str, Signed[DatasetManifest]]
     analyses: dict[str, Signed[Analysis]]
+    code: dict[str, Signed[CodeManifest]]
+    """Sealed code by manifest id."""
 
     def name(self, party: str) -> str:
         """A party's name."""
@@ -177,8 +180,20 @@ class Library:
         analyses: dict[str, Signed[Analysis]] = {
             entry.analysis: self._analysis(entry.analysis, cards) for entry in contract.analyses
         }
+        code: dict[str, Signed[CodeManifest]] = {
+            entry.manifest: open_signed(CodeManifest, self.envelope(entry.manifest), cards[entry.owner])
+            for entry in contract.code
+        }
+        if {a.record.sealed_code for a in analyses.values()} - {None} != set(code):
+            raise Refused("contract.objects", "expected exactly the sealed code that the analyses name")
         return Whole(
-            id=identity, contract=contract, envelope=envelope, cards=cards, manifests=manifests, analyses=analyses
+            id=identity,
+            contract=contract,
+            envelope=envelope,
+            cards=cards,
+            manifests=manifests,
+            analyses=analyses,
+            code=code,
         )
 
     def _analysis(self, identity: str, cards: dict[str, Signed[PartyCard]]) -> Signed[Analysis]:
@@ -206,11 +221,24 @@ class Library:
             raise Refused("contract.unknown-party", "expected a party of the contract, got somebody else")
         return open_approval(envelope, whole.cards[party], whole.id)
 
+    def reviews(self, whole: Whole, code: str) -> dict[str, CodeReview | None]:
+        """The signed review of each reviewer that the contract names for this sealed code; None where there is none yet."""
+        found: dict[str, CodeReview | None] = {}
+        for reviewer in next(entry.reviewers for entry in whole.contract.code if entry.manifest == code):
+            found[reviewer] = None
+            for item in self.items(CodeReview.KIND, code=code, reviewer=reviewer):
+                try:
+                    found[reviewer] = open_signed(CodeReview, self.envelope(item.id), whole.cards[reviewer]).record
+                    break
+                except (Malformed, Refused):
+                    continue
+        return found
+
     def withdrawals(self, whole: Whole) -> list[Withdrawal]:
         """What its parties took back: the contract, or one of its data sets."""
         found: list[Withdrawal] = []
         lists = [self.items(Withdrawal.KIND, contract=whole.id)]
-        lists += [self.items(Withdrawal.KIND, dataset=entry.manifest) for entry in whole.contract.data]
+        lists += [self.items(Withdrawal.KIND, dataset=manifest) for manifest in (*whole.manifests, *whole.code)]
         for item in (item for part in lists for item in part):
             try:
                 envelope = self.envelope(item.id)

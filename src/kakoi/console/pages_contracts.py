@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from starlette.responses import Response
@@ -63,6 +64,7 @@ def _review(visit: Visit, item: Standing) -> dict[str, Any]:
         "changes": review.changes(before, whole) if before is not None else (),
         "outputs": review.output_sentences,
         "parameter": review.parameter_sentence,
+        "reviews": partial(library.reviews, whole),
         "analysts": [whole.name(party) for party in whole.parties_with("analyst")],
         "recipients": [whole.name(party) for party in whole.contract.recipients],
         "owners": list(dict.fromkeys(whole.name(entry.owner) for entry in whole.contract.data)),

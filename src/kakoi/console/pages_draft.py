@@ -22,6 +22,7 @@ _LIMITS: Final = (
     ("wall_seconds", 1, 7 * _DAY, 600),
     ("memory_megabytes", 64, 2**22, 2048),
     ("lease_seconds", 10, 3600, 300),
+    ("grain_milliseconds", 100, 3_600_000, 1000),
 )
 _PASTED: Final = "paste"
 

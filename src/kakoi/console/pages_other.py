@@ -252,6 +252,7 @@ def _analysis(visit: Visit) -> Analysis:
         "name": visit.field("name", most=64),
         "title": visit.field("title", most=120),
         "engine": engine,
+        "sealed_code": None,
         "source": visit.field("source", most=256 * 1024) + "\n",
         "reads": [{"table": table, "columns": columns} for table, columns in reads.items()],
         **declared,

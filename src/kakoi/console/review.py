@@ -48,11 +48,7 @@ def _warnings(whole: Whole) -> Iterator[Said]:
     for entry in contract.data:
         yield from _rule_warnings(whole.name(entry.owner), entry.rules)
     for analysis in contract.analyses:
-        title = whole.analyses[analysis.analysis].record.title
-        if analysis.max_runs > _MOST_RUNS:
-            yield Said(key="warning.runs", parameters={"title": title, "runs": analysis.max_runs})
-        if whole.analyses[analysis.analysis].record.engine == "python":
-            yield Said(key="warning.python", parameters={"title": title})
+        yield from _analysis_warnings(whole, whole.analyses[analysis.analysis].record, analysis.max_runs)
     yield from _people_warnings(whole)
     yield from _attestation_warnings(contract.platforms)
     if contract.expires - contract.not_before > _LONG_SECONDS:
@@ -66,6 +62,22 @@ def _attestation_warnings(policy: AttestationPolicy) -> Iterator[Said]:
     for token in policy.tokens:
         yield Said(key="warning.token", parameters={"platform": token.accompanies, "service": token.service})
         yield from _platform_warnings(token.claims)
+
+
+def _analysis_warnings(whole: Whole, analysis: Analysis, runs: int) -> Iterator[Said]:
+    if runs > _MOST_RUNS:
+        yield Said(key="warning.runs", parameters={"title": analysis.title, "runs": runs})
+    if analysis.sealed_code is not None:
+        yield from _sealed_warnings(whole, analysis.title, analysis.sealed_code)
+    elif analysis.engine == "python":
+        yield Said(key="warning.python", parameters={"title": analysis.title})
+
+
+def _sealed_warnings(whole: Whole, title: str, code: str) -> Iterator[Said]:
+    owner = whole.name(whole.code[code].record.owner)
+    yield Said(key="warning.sealed", parameters={"title": title, "owner": owner})
+    if not any(entry.reviewers for entry in whole.contract.code if entry.manifest == code):
+        yield Said(key="warning.sealed-unread", parameters={"title": title, "owner": owner})
 
 
 def _platform_warnings(policy: PlatformPolicy) -> Iterator[Said]:
@@ -254,6 +266,8 @@ def _analysis_changes(before: Whole, after: Whole) -> Iterator[Change]:
             yield Change(
                 said=Said(key="change.source", parameters={"title": now.title}), diff=_diff(was.source, now.source)
             )
+        if was.sealed_code != now.sealed_code:
+            yield _change("sealed-code", title=now.title, old=was.sealed_code or "–", new=now.sealed_code or "–")
         if (was.reads, was.parameters, was.outputs) != (now.reads, now.parameters, now.outputs):
             yield _change("declared", title=now.title)
         if old[name].max_runs != new[name].max_runs:
@@ -270,7 +284,7 @@ def _rest_changes(before: Whole, after: Whole) -> Iterator[Change]:
             old=", ".join(old.accepted_weaknesses) or "–",
             new=", ".join(new.accepted_weaknesses) or "–",
         )
-    for name in ("wall_seconds", "memory_megabytes", "lease_seconds"):
+    for name in ("wall_seconds", "memory_megabytes", "lease_seconds", "grain_milliseconds"):
         was, now = getattr(old.limits, name), getattr(new.limits, name)
         if was != now:
             yield _change(f"limit.{name}", old=was, new=now)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
+from kakoi.contract.agreed_code import code_is_whose, open_code, open_reviews
+from kakoi.contract.code import CodeManifest, CodeReview
 from kakoi.contract.model import (
     Analysis,
     Approval,
@@ -34,6 +36,8 @@ class ContractBundle(Record):
     cards: Annotated[tuple[Envelope, ...], Limit(least=2, most=64)]
     manifests: Annotated[tuple[Envelope, ...], Limit(least=1, most=256)]
     analyses: Annotated[tuple[Envelope, ...], Limit(least=1, most=256)]
+    code: Annotated[tuple[Envelope, ...], Limit(most=64)]
+    reviews: Annotated[tuple[Envelope, ...], Limit(most=512)]
     approvals: Annotated[tuple[Envelope, ...], Limit(most=64)]
 
 
@@ -47,15 +51,41 @@ class Agreement(metaclass=Sealed):
     cards: dict[str, Signed[PartyCard]]
     manifests: dict[str, Signed[DatasetManifest]]
     analyses: dict[str, Signed[Analysis]]
+    code: dict[str, Signed[CodeManifest]]
+    reviews: dict[str, tuple[Signed[CodeReview], ...]]
+    """By code manifest, in the contract's order."""
 
     @property
     def owners(self) -> tuple[PartyId, ...]:
-        """Owners whose data take part, in the contract's order, each once."""
-        return tuple(dict.fromkeys(entry.owner for entry in self.contract.data))
+        """Owners of data and of sealed code, in the contract's order, each once."""
+        data = (entry.owner for entry in self.contract.data)
+        return tuple(dict.fromkeys((*data, *(entry.owner for entry in self.contract.code))))
+
+    def owners_of(self, analysis: str) -> tuple[PartyId, ...]:
+        """Whose yes a run of this analysis needs: every data owner's, and its sealed code's owner's. Each once."""
+        data = (entry.owner for entry in self.contract.data)
+        code = self.analyses[analysis].record.sealed_code
+        return tuple(dict.fromkeys((*data, *([self.code[code].record.owner] if code is not None else []))))
+
+    def keys_of(self, owner: str, analysis: str) -> tuple[ObjectId, ...]:
+        """What an owner gives a run of this analysis keys for: its data sets whose table is read, and its sealed code.
+
+        A data owner of whose data nothing is read gives its yes without a key.
+        """
+        record = self.analyses[analysis].record
+        tables = {use.table for use in record.reads}
+        data = [e.manifest for e in self.data_of(owner) if self.manifests[e.manifest].record.table in tables]
+        code = [record.sealed_code] if record.sealed_code is not None else []
+        return (*data, *(identity for identity in code if self.code[identity].record.owner == owner))
 
     def data_of(self, owner: str) -> tuple[ContractData, ...]:
         """One owner's data sets."""
         return tuple(entry for entry in self.contract.data if entry.owner == owner)
+
+    def objects_of(self, owner: str) -> tuple[ObjectId, ...]:
+        """Everything of one owner that can be withdrawn besides the contract: data sets and sealed code."""
+        data = (entry.manifest for entry in self.data_of(owner))
+        return (*data, *(entry.manifest for entry in self.contract.code if entry.owner == owner))
 
     def max_runs(self, analysis: str) -> int:
         """How often the analysis may run; raises Refused if the contract does not name it."""
@@ -76,7 +106,8 @@ def agree(bundle: ContractBundle) -> Agreement:
     2. the contract is signed by its drafter;
     3. every manifest is signed by the owner that it and the contract name, and exactly those of the contract are here;
     4. every analysis is signed by its author, a party, and reads only tables and columns that the manifests declare;
-    5. every party approved exactly this contract's id, with the passkeys of as many people as its card demands.
+    5. sealed code is its analysis' author's own, and every reviewer that the contract names has signed a review of it;
+    6. every party approved exactly this contract's id, with the passkeys of as many people as its card demands.
 
     Dates are judged by ``in_force`` with a time the caller trusts. Raises Malformed or Refused.
     """
@@ -94,6 +125,9 @@ def agree(bundle: ContractBundle) -> Agreement:
     analyses = _analyses(bundle, contract, cards)
     for analysis in analyses.values():
         _reads_are_declared(analysis.record, [m.record for m in manifests.values()])
+    code = open_code(bundle.code, contract, cards)
+    code_is_whose(analyses, code)
+    reviews = open_reviews(bundle.reviews, contract, cards)
     _approved(bundle, contract, cards)
     return Agreement._seal(
         id=bundle.contract.payload_id,
@@ -102,6 +136,8 @@ def agree(bundle: ContractBundle) -> Agreement:
         cards=cards,
         manifests=manifests,
         analyses=analyses,
+        code=code,
+        reviews=reviews,
     )
 
 

@@ -271,14 +271,21 @@ class Analysis(Record):
     name: Name
     title: Title
     engine: Literal["sql", "python"]
-    source: Annotated[str, Limit(least=1, most=256 * 1024, pattern=TEXT, form=TEXT_FORM)]
-    """What people approve is what runs: no character may hide or reorder others. Lines end with a line feed alone."""
+    source: Annotated[str, Limit(most=256 * 1024, pattern=TEXT, form=TEXT_FORM)]
+    """What people approve is what runs: no character may hide or reorder others. Lines end with a line feed alone.
+    Empty if the code is sealed."""
+    sealed_code: Digest | None
+    """The code manifest (``contract.code``), if the code is its author's secret."""
     reads: Annotated[tuple[TableUse, ...], Limit(least=1, most=64)]
     parameters: Annotated[tuple[Parameter, ...], Limit(most=64)]
     outputs: Annotated[tuple[Output, ...], Limit(least=1, most=64)]
 
     def check(self) -> None:
-        """Tables, parameters and outputs appear once; SQL has one table output."""
+        """The source is open or sealed, not both; tables, parameters and outputs appear once; SQL has one table output."""
+        if bool(self.source) == (self.sealed_code is not None):
+            raise Malformed("analysis.code", "expected either a source or sealed code")
+        if self.sealed_code is not None and self.engine != "python":
+            raise Malformed("analysis.code", "expected sealed code for the python engine only: a query says what it is")
         each_name_once((use.table for use in self.reads), "table")
         each_name_once((p.name for p in self.parameters), "parameter")
         each_name_once((o.name for o in self.outputs), "output")
@@ -335,6 +342,16 @@ class ContractAnalysis(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ContractCode(Record):
+    """Sealed code that may run, whose key its owner releases as a data owner does, and who must have read it."""
+
+    manifest: Digest
+    owner: PartyRef
+    reviewers: Annotated[tuple[PartyRef, ...], Limit(most=8, unique=True)]
+    """Parties (role auditor) whose signed review is part of the contract. They read the code; the data owners do not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Limits(Record):
     """Caps of one run, enforced by the enclave."""
 
@@ -342,6 +359,8 @@ class Limits(Record):
     memory_megabytes: Annotated[int, Limit(least=64, most=2**22)]
     lease_seconds: Annotated[int, Limit(least=10, most=3600)]
     """How long the enclave may go on without fresh evidence and every owner's new yes."""
+    grain_milliseconds: Annotated[int, Limit(least=100, most=3_600_000)]
+    """An end of the analysis becomes visible only at multiples of this, so that its duration tells little about data."""
 
     def check(self) -> None:
         """Leases, each renewed when half of it is over, can cover the whole time with room to spare."""
@@ -380,6 +399,8 @@ class Contract(Record):
     parties: Annotated[tuple[ContractParty, ...], Limit(least=2, most=64)]
     data: Annotated[tuple[ContractData, ...], Limit(least=1, most=256)]
     analyses: Annotated[tuple[ContractAnalysis, ...], Limit(least=1, most=256)]
+    code: Annotated[tuple[ContractCode, ...], Limit(most=64)]
+    """Sealed code of the analyses; empty if all of them are open."""
     recipients: Annotated[tuple[PartyRef, ...], Limit(least=1, most=64, unique=True)]
     platforms: AttestationPolicy
     accepted_weaknesses: Annotated[tuple[Slug, ...], Limit(most=32, unique=True)]
@@ -395,6 +416,7 @@ class Contract(Record):
         each_once(ids, "party")
         each_once((d.manifest for d in self.data), "data set")
         each_once((a.analysis for a in self.analyses), "analysis")
+        self._check_code()
         owners = {p.party for p in self.parties if "owner" in p.roles}
         for entry in self.data:
             if entry.owner not in owners:
@@ -407,6 +429,15 @@ class Contract(Record):
             raise Malformed(
                 "contract.version", "expected version 1 to supersede nothing, and every later one to name it"
             )
+
+    def _check_code(self) -> None:
+        roles = {p.party: p.roles for p in self.parties}
+        each_once((c.manifest for c in self.code), "sealed code")
+        for entry in self.code:
+            if "code-owner" not in roles.get(entry.owner, ()):
+                raise Malformed("contract.code", "expected the owner of sealed code to be a party with role code-owner")
+            if any("auditor" not in roles.get(reviewer, ()) for reviewer in entry.reviewers):
+                raise Malformed("contract.code", "expected reviewers of sealed code to be parties with role auditor")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -111,20 +111,33 @@ class JobOutput(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JobFile(Record):
+    """One file of sealed code. Its bytes come as a sealed memory file, after those of the parts."""
+
+    manifest: Digest
+    file: Name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job(Record):
-    """One analysis over one set of parts. Nothing in it is secret; nothing else reaches the engine but the parts."""
+    """One analysis over one set of parts. Nothing in it is secret; nothing else reaches the engine but the parts and sealed code."""
 
     KIND: ClassVar[str] = "kakoi/job/v1"
     MAX_BYTES: ClassVar[int] = MAX_JOB_BYTES
 
     engine: Literal["sql", "python"]
-    source: Annotated[str, Limit(least=1, most=256 * 1024)]
+    source: Annotated[str, Limit(most=256 * 1024)]
+    """Empty where the code is sealed: then it is the first of ``files``."""
+    files: Annotated[tuple[JobFile, ...], Limit(most=64)]
     tables: Annotated[tuple[JobTable, ...], Limit(least=1, most=64)]
     parameters: Annotated[tuple[JobParameter, ...], Limit(most=64)]
     outputs: Annotated[tuple[JobOutput, ...], Limit(least=1, most=64)]
 
     def check(self) -> None:
-        """Names are unique."""
+        """Names are unique; code is open or sealed."""
+        if bool(self.source) == bool(self.files) or (self.files and self.engine != "python"):
+            raise Malformed("job.code", "expected either a source or, for the python engine, files of sealed code")
+        _once([file.file for file in self.files], "file")
         _once([table.name for table in self.tables], "table")
         _once([parameter.name for parameter in self.parameters], "parameter")
         _once([output.name for output in self.outputs], "output")

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from kakoi.contract import model
+from kakoi.contract import code, model
 from kakoi.core import encoding
 from kakoi.core.dsse import IN_TOTO_TYPE, PAYLOAD_TYPE, Envelope
 from kakoi.core.errors import Malformed
@@ -62,6 +62,8 @@ RULES: Final[Mapping[str, KindRule]] = {
         _rule(model.PartyCard, "itself"),
         _rule(model.DatasetManifest, "party", "owner"),
         _rule(model.Analysis, "party", "author"),
+        _rule(code.CodeManifest, "party", "owner"),
+        _rule(code.CodeReview, "party", "reviewer"),
         _rule(model.Contract, "party", "drafter"),
         _rule(model.Approval, "party", "party", of_contract=True),
         _rule(model.Withdrawal, "party", "party"),

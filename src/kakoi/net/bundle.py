@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from kakoi.contract.approve import ContractBundle, open_approval
+from kakoi.contract.code import CodeReview
 from kakoi.contract.model import Approval, Contract
-from kakoi.contract.sign import open_card
+from kakoi.contract.sign import open_card, open_signed
 from kakoi.core.dsse import Envelope
 from kakoi.core.errors import Malformed, Refused
-from kakoi.core.ids import ObjectId, parse_id
+from kakoi.core.ids import ObjectId, PartyId, parse_id
 from kakoi.net.answers import FeedPage
 
 
@@ -58,8 +59,26 @@ def fetch_bundle(source: ObjectSource, contract: ObjectId) -> ContractBundle:
         cards=tuple(cards.values()),
         manifests=tuple(source.get_object(parse_id(entry.manifest)) for entry in record.data),
         analyses=tuple(source.get_object(parse_id(entry.analysis)) for entry in record.analyses),
+        code=tuple(source.get_object(parse_id(entry.manifest)) for entry in record.code),
+        reviews=tuple(_reviews(source, record, cards)),
         approvals=tuple(approvals.values()),
     )
+
+
+def _reviews(source: ObjectSource, contract: Contract, cards: Mapping[PartyId, Envelope]) -> Iterator[Envelope]:
+    """The first review of each reviewer that holds; what is missing, ``agree`` says."""
+    for entry in contract.code:
+        for reviewer in entry.reviewers:
+            for item in source.feed(
+                kinds=(CodeReview.KIND,), refs={"code": entry.manifest, "reviewer": reviewer}
+            ).items:
+                envelope = source.get_object(item.id)
+                try:
+                    open_signed(CodeReview, envelope, open_card(cards[reviewer]))
+                except (Malformed, Refused):
+                    continue
+                yield envelope
+                break
 
 
 def _approvals(source: ObjectSource, contract: ObjectId) -> Iterator[ObjectId]:

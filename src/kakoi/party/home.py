@@ -4,6 +4,7 @@ card.dsse            its own card, public
 cards/ID.dsse        cards it had before, under which contracts may still run
 secrets.json         its keys, encrypted (``keystore``)
 datasets/ID.V/       manifest.dsse (manifest-CARD.dsse under a later card), key.wrapped, report.wrapped, *.sealed
+codes/ID.V/          the same for sealed code
 log.checkpoint       the last checkpoint of the transparency log it has seen
 """
 
@@ -14,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from kakoi.contract.code import CodeManifest
 from kakoi.contract.model import Contract, DatasetManifest, PartyCard, Person
 from kakoi.contract.sign import Signed, open_card, open_signed, seal
 from kakoi.core.dsse import Envelope
@@ -121,6 +123,10 @@ class PartyHome:
             envelope = seal(replace(manifest, owner=PartyId(signed.id)), self.keys.signer())
             directory = self.dataset_directory(manifest.dataset, manifest.version)
             write_private(directory / f"manifest-{signed.id[:16]}.dsse", envelope.encode(), mode=0o644)
+        for code in [item.record for item in self.codes().values() if item.record.owner == PartyId(before.id)]:
+            envelope = seal(replace(code, owner=PartyId(signed.id)), self.keys.signer())
+            directory = self.code_directory(code.code, code.version)
+            write_private(directory / f"manifest-{signed.id[:16]}.dsse", envelope.encode(), mode=0o644)
         (self.path / "cards").mkdir(exist_ok=True, mode=0o700)
         write_private(self.path / "cards" / f"{before.id}.dsse", before.envelope.encode(), mode=0o644)
         write_private(self.path / "card.dsse", signed.envelope.encode(), mode=0o644)
@@ -166,6 +172,41 @@ class PartyHome:
             signed = open_signed(DatasetManifest, envelope, self.card)
             out[signed.id] = signed
         return out
+
+    def code_directory(self, code: str, version: int) -> Path:
+        """Where one version of sealed code lives."""
+        return self.path / "codes" / f"{code}.{version}"
+
+    def store_code(self, manifest: CodeManifest, key: bytes) -> Envelope:
+        """Sign a code manifest and keep it beside its wrapped key."""
+        directory = self.code_directory(manifest.code, manifest.version)
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        envelope = seal(manifest, self.keys.signer())
+        wrapped = self.keys.wrap(key, context=_key_context(manifest.sealed_as, manifest.version))
+        write_private(directory / "key.wrapped", wrapped)
+        write_private(directory / "manifest.dsse", envelope.encode(), mode=0o644)
+        return envelope
+
+    def codes(self) -> dict[str, Signed[CodeManifest]]:
+        """This party's sealed code by manifest id."""
+        out: dict[str, Signed[CodeManifest]] = {}
+        for path in sorted((self.path / "codes").glob("*/manifest*.dsse")):
+            envelope = Envelope.decode(read_limited(path, limit=_ENVELOPE_LIMIT))
+            signed = open_signed(CodeManifest, envelope, self.card)
+            out[signed.id] = signed
+        return out
+
+    def present_manifests(self) -> list[Envelope]:
+        """Manifests of data sets and of sealed code under the present card."""
+        me = PartyId(self.card.id)
+        data = [signed.envelope for signed in self.datasets().values() if signed.record.owner == me]
+        return data + [signed.envelope for signed in self.codes().values() if signed.record.owner == me]
+
+    def code_key(self, manifest: CodeManifest) -> bytes:
+        """The key of one's own sealed code. Raises Misuse if it is not here."""
+        directory = self.code_directory(manifest.code, manifest.version)
+        wrapped = read_limited(directory / "key.wrapped", limit=4096)
+        return self.keys.unwrap(wrapped, context=_key_context(manifest.sealed_as, manifest.version))
 
     def data_key(self, manifest: DatasetManifest) -> bytes:
         """The data key of one's own data set. Raises Misuse if it is not here."""

@@ -53,7 +53,6 @@ def rehearse(
     ``accept`` names isolation layers that this machine may lack. Raises Misuse for an unknown analysis; Refused for parameters
     outside the contract, for a contract that could not be in force, and for a machine whose sandbox lacks a layer.
     """
-    set_up = stage(terms, accept=accept)
     chosen = [i for i, a in terms.analyses.items() if only in ("", i, a.record.name)]
     if not chosen:
         names = ", ".join(sorted(analysis.record.name for analysis in terms.analyses.values()))
@@ -65,6 +64,7 @@ def rehearse(
             "expected an analysis with open code to rehearse, got sealed code only",
             hint="its owner can rehearse it where it is not sealed",
         )
+    set_up = stage(terms, accept=accept)
     twins = {size: invent({i: m.record for i, m in terms.manifests.items()}, size) for size in sizes}
     made = []
     for identity in open_ones:

@@ -21,6 +21,9 @@ from kakoi.sdk.terms import Terms
 
 _NO_FILE = SealedFile(name="part-0", blob=ObjectId("0" * 64), size=ciphertext_size(0), segment_digests=bytes(32))
 
+_GRAIN = 100
+"""Milliseconds: invented people's secrets need no waiting."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Stand:
@@ -62,11 +65,12 @@ class Stage:
 def stage(terms: Terms, *, accept: tuple[str, ...] = ()) -> Stage:
     """The contract of ``terms`` among stand-ins. ``accept``: layers that this machine may lack besides those of the contract.
 
-    Raises Refused for what no party could sign, such as an analysis that reads a column that nobody declares.
+    Analyses with sealed code are left out: nobody here can open it. Raises Refused for what no party could sign, such as an
+    analysis that reads a column that nobody declares.
     """
     stands = {identity: _Stand.for_party(card.record) for identity, card in terms.cards.items()}
     manifests = {i: _manifest(signed.record, stands) for i, signed in terms.manifests.items()}
-    analyses = {i: _analysis(signed.record, stands) for i, signed in terms.analyses.items()}
+    analyses = {i: _analysis(s.record, stands) for i, s in terms.analyses.items() if s.record.sealed_code is None}
     real = terms.contract
     contract = replace(
         real,
@@ -78,7 +82,13 @@ def stage(terms: Terms, *, accept: tuple[str, ...] = ()) -> Stage:
             replace(entry, manifest=manifests[entry.manifest].payload_id, owner=stands[entry.owner].id)
             for entry in real.data
         ),
-        analyses=tuple(replace(entry, analysis=analyses[entry.analysis].payload_id) for entry in real.analyses),
+        analyses=tuple(
+            replace(entry, analysis=analyses[entry.analysis].payload_id)
+            for entry in real.analyses
+            if entry.analysis in analyses
+        ),
+        code=(),
+        limits=replace(real.limits, grain_milliseconds=_GRAIN),
         recipients=tuple(stands[party].id for party in real.recipients),
         accepted_weaknesses=tuple(dict.fromkeys((*real.accepted_weaknesses, *accept))),
     )
@@ -95,6 +105,8 @@ def stage(terms: Terms, *, accept: tuple[str, ...] = ()) -> Stage:
         cards=tuple(stand.card.envelope for stand in stands.values()),
         manifests=tuple(manifests.values()),
         analyses=tuple(analyses.values()),
+        code=(),
+        reviews=(),
         approvals=approvals,
     )
     return Stage(

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from kakoi.attest.policy import PRODUCT, AttestationPolicy, PlatformPolicy, Setting
+from kakoi.contract.code import CodeManifest
 from kakoi.contract.model import (
     Analysis,
     Contract,
     ContractAnalysis,
+    ContractCode,
     ContractData,
     ContractParty,
     DatasetManifest,
@@ -41,6 +43,8 @@ DATASHIELD_RULES: Final = DisclosureRules(
 """nfilter.tab 3, nfilter.subset 3 and nfilter.glm 0.33; six digits and one megabyte are Kakoi's own."""
 _DAY: Final = 86400
 _HEX: Final = re.compile(r"[0-9A-Fa-f]+")
+_LIMITS: Final[Mapping[str, int]] = {"grain_milliseconds": 1000}
+"""Limits that a draft may leave out: the stricter value costs half a second of each run."""
 R = TypeVar("R", bound=Record)
 
 
@@ -61,17 +65,25 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def analysis_from_file(path: Path, author: PartyId) -> Analysis:
-    """An analysis from its TOML description; the source lies in the file it names, beside it."""
+    """An analysis from its TOML description; the source lies in the file it names, beside it, or is sealed code's id."""
     value = read_toml(path)
-    source = value.pop("source", None)
-    if not isinstance(source, str):
-        raise Malformed("draft.source", f'{path.name}: expected source = "file name"')
+    source, sealed = value.pop("source", None), value.pop("sealed_code", None)
+    if isinstance(source, str) == isinstance(sealed, str):
+        raise Malformed(
+            "draft.source",
+            f'{path.name}: expected either source = "file name" or sealed_code = "id of a code manifest"',
+        )
+    text = _source(path, source) if isinstance(source, str) else ""
+    value = _parameters_with_defaults(value)
+    code = {"source": text, "sealed_code": sealed}
+    return _record(Analysis, {"kind": Analysis.KIND, **value, "author": author, **code}, path.name)
+
+
+def _source(path: Path, source: str) -> str:
     try:
-        text = (path.parent / source).read_text("utf-8")
+        return (path.parent / source).read_text("utf-8")
     except (OSError, UnicodeDecodeError):
         raise Misuse("file.missing", f"expected the source file {source} beside {path.name}, in UTF-8") from None
-    value = _parameters_with_defaults(value)
-    return _record(Analysis, {"kind": Analysis.KIND, **value, "author": author, "source": text}, path.name)
 
 
 def _parameters_with_defaults(value: dict[str, Any]) -> dict[str, Any]:
@@ -93,11 +105,12 @@ def contract_from_file(
     *,
     drafter: PartyId,
     manifests: Mapping[str, DatasetManifest],
+    code: Mapping[str, CodeManifest],
     platforms: AttestationPolicy,
     log: LogKey,
     now: int,
 ) -> Contract:
-    """A contract from its TOML draft. ``manifests`` holds the data sets that it names, by id.
+    """A contract from its TOML draft. ``manifests`` and ``code`` hold the data sets and the sealed code that it names, by id.
 
     Raises Malformed, naming the member, for anything missing, unknown or out of range.
     """
@@ -118,10 +131,11 @@ def contract_from_file(
             parties=tuple(parties),
             data=tuple(data),
             analyses=tuple(analyses),
+            code=tuple(_code(entry, code) for entry in value.pop("code", [])),
             recipients=tuple(_party(r) for r in value.pop("recipients")),
             platforms=platforms,
             accepted_weaknesses=tuple(value.pop("accepted_weaknesses", ())),
-            limits=_record(Limits, value.pop("limits"), f"{path.name}: limits"),
+            limits=_record(Limits, {**_LIMITS, **value.pop("limits")}, f"{path.name}: limits"),
             log=log,
             not_before=now - 60,
             expires=now + _DAY * days,
@@ -204,6 +218,14 @@ def _data(entry: Mapping[str, Any], manifests: Mapping[str, DatasetManifest]) ->
     return ContractData(
         manifest=identity, owner=PartyId(manifests[identity].owner), rules=merged_rules(entry.get("rules", {}))
     )
+
+
+def _code(entry: Mapping[str, Any], code: Mapping[str, CodeManifest]) -> ContractCode:
+    identity = parse_id(entry["manifest"])
+    if identity not in code:
+        raise Misuse("draft.code", "expected sealed code that the hub has, got an unknown id", hint="kakoi code upload")
+    reviewers = tuple(_party(reviewer) for reviewer in entry.get("reviewers", []))
+    return ContractCode(manifest=identity, owner=PartyId(code[identity].owner), reviewers=reviewers)
 
 
 def _party(text: str) -> PartyId:

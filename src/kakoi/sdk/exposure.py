@@ -20,6 +20,7 @@ from kakoi.sdk.passport_parts import one_of_each
 from kakoi.sdk.verify import Verifiers
 from kakoi.wire.analyst_run import open_session
 from kakoi.wire.messages import KeyGrant, Passport, Session
+from kakoi.wire.request import open_request
 
 Judge = Callable[[Agreement, Session, KeyGrant], Today]
 _NOBODY: Final[Judge] = lambda agreement, session, grant: NOT_ASKED  # noqa: E731
@@ -32,7 +33,8 @@ def past_run(passport: Envelope, *, today: Judge = _NOBODY) -> PastRun:
     session = open_session(predicate.session)
     dsse.verify(passport, session.record.verifying_key, payload_type=dsse.IN_TOTO_TYPE)
     agreement = agree(predicate.bundle)
-    grants = one_of_each(KeyGrant, predicate.grants, agreement)
+    asked = open_request(predicate.request, agreement).record
+    grants = one_of_each(KeyGrant, predicate.grants, agreement, agreement.owners_of(asked.analysis))
     return PastRun(
         passport=passport.payload_id,
         run=predicate.run,

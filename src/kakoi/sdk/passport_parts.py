@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 from kakoi.contract.approve import Agreement
@@ -22,14 +23,16 @@ def wrong(what: str) -> Refused:
     )
 
 
-def one_of_each(cls: type[M], envelopes: tuple[Envelope, ...], agreement: Agreement) -> tuple[Signed[M], ...]:
+def one_of_each(
+    cls: type[M], envelopes: tuple[Envelope, ...], agreement: Agreement, owners: Sequence[str]
+) -> tuple[Signed[M], ...]:
     """The messages of one kind, exactly one of each owner and signed by it. Raises Malformed or Refused."""
     found: dict[str, Signed[M]] = {}
     for envelope in envelopes:
         owner = cls.decode(envelope.payload).owner
-        if owner not in agreement.owners:
-            raise wrong("expected messages of the contract's owners only")
+        if owner not in owners:
+            raise wrong("expected messages of the owners whose yes the run needed only")
         found[owner] = open_signed(cls, envelope, agreement.cards[owner])
-    if set(found) != set(agreement.owners) or len(envelopes) != len(found):
+    if set(found) != set(owners) or len(envelopes) != len(found):
         raise wrong("expected one message of each kind of each owner")
     return tuple(found.values())

@@ -136,6 +136,7 @@ class Room:
             title=title,
             engine=engine,
             source=source,
+            sealed_code=None,
             reads=tuple(TableUse(table=table, columns=tuple(columns)) for table, columns in reads.items()),
             parameters=tuple(parameters),
             outputs=outputs,

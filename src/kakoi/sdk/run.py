@@ -108,7 +108,10 @@ def await_run(
     hub: HubClient, agreement: Agreement, run: ObjectId, *, clock: Clock, seconds: int, tell: Tell
 ) -> SealedResult:
     """Wait until the run has ended. Raises RunDenied, Refused for an enclave's failure, Unavailable after ``seconds``."""
-    machine = AnalystRun(agreement=agreement, run=run, sessions={})
+    analysis = RunRequest.decode(hub.get_object(run).payload).analysis
+    if analysis not in agreement.analyses:
+        raise Refused("request.analysis", "expected a run of an analysis that the contract names, got another")
+    machine = AnalystRun(agreement=agreement, run=run, owners=agreement.owners_of(analysis), sessions={})
     after, deadline = 0, clock.now() + seconds
     while clock.now() < deadline:
         page = hub.feed(after=after, kinds=_KINDS, refs={"run": run}, wait=2)

@@ -45,6 +45,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "verify.not-proven.vendor": "That the hardware vendor's keys and chips are unbroken; an advisory after this date is not known here",
     "verify.not-proven.data-true": "That the owners' data are true",
     "verify.not-proven.cards": "Whose the party cards are: compare their ids with the parties",
+    "verify.not-proven.sealed-code": "What the sealed code {digest} computes, and that it counts people truly: its author answers for that, and whoever reviewed it ({reviewers})",
     "verify.not-proven.skipped": "Checks that the contract skips by name: {checks}",
     "verify.not-proven.layers": "Isolation layers that the machine lacked and the contract accepted: {layers}",
 }
@@ -109,9 +110,10 @@ def verify_result(data: bytes, *, verifiers: Verifiers) -> VerifiedResult:
     agreement = agree(predicate.bundle)
     request = open_request(predicate.request, agreement)
     _same_run(predicate, agreement, request, session)
-    challenges = one_of_each(Challenge, predicate.challenges, agreement)
-    grants = one_of_each(KeyGrant, predicate.grants, agreement)
-    _conversation(agreement, session, challenges, grants)
+    owners = agreement.owners_of(request.record.analysis)
+    challenges = one_of_each(Challenge, predicate.challenges, agreement, owners)
+    grants = one_of_each(KeyGrant, predicate.grants, agreement, owners)
+    _conversation(agreement, request.record, session, challenges, grants)
     verdicts = tuple(_judge_again(agreement, session.record, grant.record, verifiers) for grant in grants)
     renewed = check_renewals(predicate, agreement, session, grants, verifiers)
     _layers(predicate, session.record, agreement)
@@ -128,7 +130,7 @@ def verify_result(data: bytes, *, verifiers: Verifiers) -> VerifiedResult:
         verdicts=verdicts,
         checkpoint=checkpoint,
         proven=_proven(agreement, verdicts, checkpoint, len(predicate.renewals)),
-        not_proven=_not_proven(predicate, verdicts),
+        not_proven=_not_proven(predicate, verdicts, agreement, request.record.analysis),
     )
 
 
@@ -143,6 +145,7 @@ def _same_run(
 
 def _conversation(
     agreement: Agreement,
+    request: RunRequest,
     session: Signed[Session],
     challenges: tuple[Signed[Challenge], ...],
     grants: tuple[Signed[KeyGrant], ...],
@@ -160,8 +163,9 @@ def _conversation(
     for grant in (signed.record for signed in grants):
         if grant.session != session.id:
             raise wrong("expected key grants for this session")
-        if {key.manifest for key in grant.keys} != {entry.manifest for entry in agreement.data_of(grant.owner)}:
-            raise wrong("expected a key for each data set of the owner")
+        needed = set(agreement.keys_of(grant.owner, request.analysis))
+        if {key.manifest for key in grant.keys} != needed or len(grant.keys) != len(needed):
+            raise wrong("expected a key for each of the owner's objects that the run needed")
         if not 0 < grant.lease_until - grant.issued_at <= agreement.contract.limits.lease_seconds:
             raise wrong("expected leases within the contract's limit")
     if max(times) - min(times) > MAX_CLOCK_DIFFERENCE + agreement.contract.limits.lease_seconds:
@@ -222,19 +226,26 @@ def _proven(
         Said(key="verify.proven.contract", parameters={"parties": len(agreement.cards)}),
         Said(key="verify.proven.request"),
         Said(key="verify.proven.evidence", parameters={"platforms": kinds, "checks": checks}),
-        Said(key="verify.proven.keys", parameters={"owners": len(agreement.owners)}),
+        Said(key="verify.proven.keys", parameters={"owners": len(verdicts)}),
         *([Said(key="verify.proven.renewed", parameters={"times": renewals})] if renewals else []),
         Said(key="verify.proven.output"),
         Said(key="verify.proven.log", parameters={"origin": checkpoint.origin, "size": checkpoint.size}),
     )
 
 
-def _not_proven(predicate: Predicate, verdicts: tuple[Verdict, ...]) -> tuple[Said, ...]:
+def _not_proven(
+    predicate: Predicate, verdicts: tuple[Verdict, ...], agreement: Agreement, analysis: str
+) -> tuple[Said, ...]:
     out = [Said(key="verify.not-proven.data-true"), Said(key="verify.not-proven.cards")]
     if not predicate.protected_by_hardware:
         out.insert(0, Said(key="verify.not-proven.hardware"))
     else:
         out.insert(0, Said(key="verify.not-proven.vendor"))
+    sealed = agreement.analyses[analysis].record.sealed_code
+    if sealed is not None:
+        names = [agreement.cards[review.record.reviewer].record.name for review in agreement.reviews[sealed]]
+        reviewers = ", ".join(names) or "-"
+        out.append(Said(key="verify.not-proven.sealed-code", parameters={"digest": sealed, "reviewers": reviewers}))
     skipped = sorted({check.name for verdict in verdicts for check in verdict.checks if check.outcome == "skipped"})
     if skipped:
         out.append(Said(key="verify.not-proven.skipped", parameters={"checks": ", ".join(skipped)}))

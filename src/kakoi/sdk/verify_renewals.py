@@ -57,8 +57,9 @@ def _last(
     verifiers: Verifiers,
 ) -> tuple[Verdict, ...]:
     renewal = open_renewal(last.evidence, session)
-    challenges = one_of_each(Challenge, last.challenges, agreement)
-    leases = one_of_each(Lease, last.leases, agreement)
+    owners = [grant.record.owner for grant in grants]
+    challenges = one_of_each(Challenge, last.challenges, agreement, owners)
+    leases = one_of_each(Lease, last.leases, agreement, owners)
     listed = Renewed(
         renewal=renewal.record.renewal, evidence=renewal.id, leases=digest_of(lease.id for lease in leases)
     )

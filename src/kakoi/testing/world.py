@@ -164,6 +164,7 @@ class World:
             title="People by sex",
             engine="sql",
             source="SELECT sex, count(*) AS people FROM trial WHERE age >= $minimum_age GROUP BY sex",
+            sealed_code=None,
             reads=(TableUse(table="trial", columns=("age", "sex")),),
             parameters=(Parameter(name="minimum_age", type="integer", minimum="0", maximum="120", choices=()),),
             outputs=(
@@ -199,10 +200,11 @@ class World:
                     for owner, envelope in zip(self.owners, manifests, strict=True)
                 ),
                 analyses=(ContractAnalysis(analysis=analysis.payload_id, max_runs=2),),
+                code=(),
                 recipients=(self.analyst.id,),
                 platforms=policy(),
                 accepted_weaknesses=(),
-                limits=Limits(wall_seconds=60, memory_megabytes=512, lease_seconds=300),
+                limits=Limits(wall_seconds=60, memory_megabytes=512, lease_seconds=300, grain_milliseconds=100),
                 log=LogKey(origin="log.test", ed25519=crypto.ed25519_public(seeded("log", 32))),
                 not_before=NOW - 1000,
                 expires=NOW + 100_000,
@@ -219,6 +221,8 @@ class World:
             cards=tuple(party.card.envelope for party in parties),
             manifests=tuple(manifests),
             analyses=(analysis,),
+            code=(),
+            reviews=(),
             approvals=approvals,
         )
 

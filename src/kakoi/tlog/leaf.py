@@ -18,6 +18,8 @@ LOGGED_KINDS: Final = frozenset(
     {
         "kakoi/analysis/v1",
         "kakoi/approval/v1",
+        "kakoi/code-manifest/v1",
+        "kakoi/code-review/v1",
         "kakoi/contract/v1",
         "kakoi/dataset-manifest/v1",
         "kakoi/withdrawal/v1",

@@ -42,6 +42,8 @@ class AnalystRun:
 
     agreement: Agreement
     run: str
+    owners: tuple[str, ...]
+    """Whose yes the run needs, and whose no ends it."""
     sessions: dict[str, Session]
     outcome: Outcome | None = None
 
@@ -64,7 +66,7 @@ class AnalystRun:
                 self.sessions[session.id] = session.record
         elif event.kind == Denial.KIND:
             claimed = Denial.decode(event.envelope.payload)
-            if claimed.owner in self.agreement.owners and claimed.run == self.run:
+            if claimed.owner in self.owners and claimed.run == self.run:
                 denial: Signed[Denial] = open_signed(Denial, event.envelope, self.agreement.cards[claimed.owner])
                 return Outcome(state="denied", denial=denial.record)
         elif event.kind == RunFailure.KIND:

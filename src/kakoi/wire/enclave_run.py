@@ -131,11 +131,14 @@ class EnclaveRun:
     session: str = ""
     challenges: dict[str, Signed[Challenge]] = field(default_factory=dict)
     grants: dict[str, Signed[KeyGrant]] = field(default_factory=dict)
+    owners: tuple[str, ...] = field(init=False)
+    """Whose yes this run needs."""
     renewals: RenewalRun = field(init=False)
 
     def __post_init__(self) -> None:
-        """The renewals are this run's own."""
-        self.renewals = RenewalRun(agreement=self.agreement, owners=self.agreement.owners)
+        """Owners and renewals are this run's own."""
+        self.owners = self.agreement.owners_of(self.request.record.analysis)
+        self.renewals = RenewalRun(agreement=self.agreement, owners=self.owners)
 
     def handle(self, event: Event) -> list[Instruction]:
         """What to do about ``event``. Errors in messages end the run; errors in calling raise RuntimeError."""
@@ -189,7 +192,7 @@ class EnclaveRun:
         self.challenges[claimed.owner] = challenge
         self._same_time([c.record.issued_at for c in self.challenges.values()])
         in_force(self.agreement, challenge.record.issued_at)
-        if self.state != "claimed" or set(self.challenges) != set(self.agreement.owners):
+        if self.state != "claimed" or set(self.challenges) != set(self.owners):
             return []
         self.state = "attesting"
         return [MakeSession(challenges=tuple(sorted(c.id for c in self.challenges.values())))]
@@ -239,7 +242,7 @@ class EnclaveRun:
             return []
         self._grant_is_whole(grant.record)
         self.grants[claimed.owner] = grant
-        if set(self.grants) != set(self.agreement.owners):
+        if set(self.grants) != set(self.owners):
             return []
         self.state = "computing"
         lease = min(g.record.lease_until - g.record.issued_at for g in self.grants.values())
@@ -247,10 +250,10 @@ class EnclaveRun:
         return [compute, *self._renew_if_due()]
 
     def _grant_is_whole(self, grant: KeyGrant) -> None:
-        """An owner grants all of its keys, for a lease within the contract, at a time the others agree with."""
-        wanted = {entry.manifest for entry in self.agreement.data_of(grant.owner)}
+        """An owner grants the keys that the run needs of it, for a lease within the contract, at a time the others agree with."""
+        wanted = set(self.agreement.keys_of(grant.owner, self.request.record.analysis))
         if {key.manifest for key in grant.keys} != wanted or len(grant.keys) != len(wanted):
-            raise Refused("session.grant-keys", "expected one key for each of the owner's data sets in the contract")
+            raise Refused("session.grant-keys", "expected one key for each of the owner's objects that the run needs")
         if not 0 < grant.lease_until - grant.issued_at <= self.agreement.contract.limits.lease_seconds:
             raise Refused("session.lease", "expected a lease within the contract's limit")
         in_force(self.agreement, grant.issued_at)
@@ -269,7 +272,7 @@ class EnclaveRun:
 
     def _signed(self, cls: type[M], envelope: Envelope, owner: str) -> Signed[M] | None:
         """The message, if that owner of this contract signed it; None for noise."""
-        if owner not in self.agreement.owners:
+        if owner not in self.owners:
             return None
         try:
             return open_signed(cls, envelope, self.agreement.cards[owner])

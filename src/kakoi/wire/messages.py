@@ -152,7 +152,7 @@ def report_data(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GrantedKey(Record):
-    """One data key, HPKE-sealed to the session."""
+    """One key of a data set or of sealed code, HPKE-sealed to the session."""
 
     manifest: Digest
     sealed: Annotated[bytes, Limit(least=1100, most=2048)]
@@ -160,7 +160,7 @@ class GrantedKey(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyGrant(Record):
-    """An owner's yes: its data keys for this session, why, and until when."""
+    """An owner's yes: its keys of the data and the sealed code that the run needs, why, and until when."""
 
     KIND: ClassVar[str] = "kakoi/key-grant/v1"
     MAX_BYTES: ClassVar[int] = 8 * 1024 * 1024
@@ -170,7 +170,8 @@ class KeyGrant(Record):
     contract: Digest
     session: Digest
     owner: PartyRef
-    keys: Annotated[tuple[GrantedKey, ...], Limit(least=1, most=256)]
+    keys: Annotated[tuple[GrantedKey, ...], Limit(most=256)]
+    """Empty if nothing of this owner's is read: its yes is needed all the same."""
     verdict: Verdict
     collateral: Collateral
     issued_at: Seconds

@@ -47,7 +47,9 @@ class Range:
             engine=engine,
         )
         part = sealed(parquet(pa.table({"a": [1, 2, 3], "hidden": ["hidden"] * 3})))
-        contract = Limits(wall_seconds=max(1, int(wall)), memory_megabytes=memory, lease_seconds=60)
+        contract = Limits(
+            wall_seconds=max(1, int(wall)), memory_megabytes=memory, lease_seconds=60, grain_milliseconds=100
+        )
         base = settings_for(contract, [part])
         settings = Settings(
             rlimits={**base.rlimits, **(limits or {})},

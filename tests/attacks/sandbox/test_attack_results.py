@@ -18,7 +18,7 @@ from unit.engines.parts import column, job, output, parquet, part_fds, table
 from unit.gate.gate_setting import RULES, analysis, declared
 
 SECRET = "Smith, born 1950"
-LIMITS = Limits(wall_seconds=20, memory_megabytes=256, lease_seconds=60)
+LIMITS = Limits(wall_seconds=20, memory_megabytes=256, lease_seconds=60, grain_milliseconds=100)
 COLUMNS = ("group:g", "count:n", "value:v")
 DATA = parquet(pa.table({"g": ["a", "b"] * 10, "x": [float(i) for i in range(20)]}))
 PRELUDE = """
@@ -59,7 +59,7 @@ def released(body: str, pool: Pool, *, shape: str = "table") -> Released:
         source=source,
     )
     with part_fds(made, [DATA]) as parts:
-        answer = run_job(made, parts, LIMITS, layers.missing(), pool=pool, grain_seconds=0)
+        answer = run_job(made, parts, LIMITS, layers.missing(), pool=pool)
     return apply(answer, contract, [RULES], job=made)
 
 

@@ -129,7 +129,7 @@ def test_filter_then_aggregate_is_counted(source: str) -> None:
 
 
 def _limits(seconds: int, megabytes: int) -> Limits:
-    return Limits(wall_seconds=seconds, memory_megabytes=megabytes, lease_seconds=60)
+    return Limits(wall_seconds=seconds, memory_megabytes=megabytes, lease_seconds=60, grain_milliseconds=100)
 
 
 def _explosion(select: str) -> tuple[str, list[bytes]]:

@@ -59,6 +59,7 @@ def form(desk: Desk, bundle: ContractBundle, **changes: str | list[str]) -> Fiel
         "wall_seconds": "600",
         "memory_megabytes": "1024",
         "lease_seconds": "300",
+        "grain_milliseconds": "1000",
     }
     for identity in manifests:
         fields |= {

@@ -237,7 +237,14 @@ def test_nobody_but_the_verifier_makes_verified_things() -> None:
     agreement = agree(BUNDLE)
     for make in (
         lambda: Agreement(
-            id=agreement.id, contract=agreement.contract, bundle=BUNDLE, cards={}, manifests={}, analyses={}
+            id=agreement.id,
+            contract=agreement.contract,
+            bundle=BUNDLE,
+            cards={},
+            manifests={},
+            analyses={},
+            code={},
+            reviews={},
         ),
         lambda: replace(agreement, id=ObjectId("0" * 64)),
         lambda: Signed(record=NORTH.card.record, id=NORTH.card.id, envelope=NORTH.card.envelope),

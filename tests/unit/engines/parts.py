@@ -94,6 +94,7 @@ def job(
     return Job(
         engine=engine,  # type: ignore[arg-type]
         source=source,
+        files=(),
         tables=tuple(tables),
         parameters=tuple(
             JobParameter(name=k, type=types[type(v)], value=str(v) if isinstance(v, float) else v)  # type: ignore[arg-type]

@@ -41,6 +41,7 @@ def analysis(*outputs: Output, engine: str = "sql", source: str = "SELECT 1") ->
         title="A",
         engine=engine,  # type: ignore[arg-type]
         source=source,
+        sealed_code=None,
         reads=(TableUse(table="t", columns=("g",)),),
         parameters=(),
         outputs=outputs,

@@ -19,12 +19,15 @@ from kakoi.core.errors import KakoiError, Refused, Unavailable
 from kakoi.core.ids import ObjectId
 from kakoi.dataset.format import associated_data
 from kakoi.dataset.seal import SealingWriter
-from kakoi.enclave.keeper.data import open_file, open_keys
+from kakoi.enclave.keeper.data import SealedObject, open_file, open_keys
 from kakoi.testing.world import World, seeded
 from kakoi.wire.messages import GrantedKey, KeyGrant
 from support.conversation import Conversation
 
 PLAINTEXT = bytes(range(256)) * 12_000  # three segments
+
+
+Stored = tuple[SealedObject, SealedFile, bytes, bytes]
 
 
 @dataclass
@@ -42,8 +45,8 @@ class Blob:
 
 
 @pytest.fixture(scope="module")
-def stored() -> tuple[DatasetManifest, SealedFile, bytes, bytes]:
-    """Manifest, file, ciphertext and key of one sealed file."""
+def stored() -> Stored:
+    """What was sealed, its file, ciphertext and key."""
     world = World()
     owner = world.owners[0]
     manifest, key = DatasetManifest.decode(world.manifest(owner).payload), world.data_key(owner)
@@ -58,7 +61,10 @@ def stored() -> tuple[DatasetManifest, SealedFile, bytes, bytes]:
         writer.write(PLAINTEXT)
     found = writer.summary
     file = SealedFile(name="part0", blob=ObjectId(found.blob), size=found.size, segment_digests=found.segment_digests)
-    return manifest, file, out.getvalue(), key
+    sealed = SealedObject(
+        sealed_as=manifest.dataset, version=manifest.version, commitment=manifest.key_commitment, files=(file,)
+    )
+    return sealed, file, out.getvalue(), key
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +74,7 @@ def no_leak() -> Iterator[None]:
     assert sorted(os.listdir("/proc/self/fd")) == before, "a descriptor stayed open"
 
 
-def test_plaintext_in_memory_that_nobody_can_change(stored: tuple[DatasetManifest, SealedFile, bytes, bytes]) -> None:
+def test_plaintext_in_memory_that_nobody_can_change(stored: Stored) -> None:
     manifest, file, ciphertext, key = stored
     descriptor = open_file(Blob(ciphertext), manifest, file, key)
     try:
@@ -86,7 +92,7 @@ def test_plaintext_in_memory_that_nobody_can_change(stored: tuple[DatasetManifes
 
 
 @pytest.mark.parametrize("place", ["first", "middle", "last byte", "cut", "longer", "empty", "swapped"])
-def test_ciphertext_that_is_another(place: str, stored: tuple[DatasetManifest, SealedFile, bytes, bytes]) -> None:
+def test_ciphertext_that_is_another(place: str, stored: Stored) -> None:
     manifest, file, good, key = stored
     segment = 1024 * 1024
     at = {"first": 0, "middle": len(good) // 2, "last byte": len(good) - 1}.get(place)
@@ -104,13 +110,13 @@ def test_ciphertext_that_is_another(place: str, stored: tuple[DatasetManifest, S
 
 
 def test_another_key_version_or_name_does_not_open_it(
-    stored: tuple[DatasetManifest, SealedFile, bytes, bytes],
+    stored: Stored,
 ) -> None:
     manifest, file, good, key = stored
-    attempts: list[tuple[DatasetManifest, SealedFile, bytes]] = [
+    attempts: list[tuple[SealedObject, SealedFile, bytes]] = [
         (manifest, file, bytes(32)),
         (replace(manifest, version=2), file, key),
-        (replace(manifest, dataset="0" * 32), file, key),
+        (replace(manifest, sealed_as="0" * 32), file, key),
         (manifest, replace(file, name="part1"), key),
     ]
     said = set()
@@ -121,7 +127,7 @@ def test_another_key_version_or_name_does_not_open_it(
     assert len(said) == 1, "one opaque answer to all of them"
 
 
-def test_storage_that_breaks_off(stored: tuple[DatasetManifest, SealedFile, bytes, bytes]) -> None:
+def test_storage_that_breaks_off(stored: Stored) -> None:
     manifest, file, good, key = stored
     for at in (0, 1_500_000):
         with pytest.raises(Unavailable) as caught:
@@ -130,9 +136,7 @@ def test_storage_that_breaks_off(stored: tuple[DatasetManifest, SealedFile, byte
 
 
 @pytest.mark.parametrize("number", [errno.ENOMEM, errno.ENOSPC])
-def test_no_memory_left(
-    number: int, stored: tuple[DatasetManifest, SealedFile, bytes, bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_memory_left(number: int, stored: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest, file, good, key = stored
 
     def full(*_: object) -> int:

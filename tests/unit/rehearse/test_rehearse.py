@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +24,7 @@ from kakoi.wire.messages import Binding
 from kakoi.wire.preview import Preview
 from kakoi.wire.released import ReleasedTable
 from support.clinic import shared_engine
+from support.vendor import VendorWorld, make_vendor
 
 
 class Hub:
@@ -180,3 +182,16 @@ def test_terms_are_checked() -> None:
     with pytest.raises(Refused):
         fetch_terms(hub, stolen.payload_id)
     assert open_card(bundle.cards[0]).record.name == "North"
+
+
+def test_sealed_code_is_left_out_and_named(tmp_path: Path) -> None:
+    """Nobody here can open it: the others are rehearsed, and whoever asks for it alone is told."""
+    world = VendorWorld(vendor=make_vendor(tmp_path / "v"))
+    bundle = world.bundle()
+    found = fetch_terms(everything(bundle), bundle.contract.payload_id)
+    made = preview(found, sizes=(30,))
+    assert [item.name for item in made.analyses] == ["counts"]
+    assert made.not_rehearsed == (world.sealed_analysis().payload_id,)
+    with pytest.raises(Refused) as caught:
+        preview(found, only="risk")
+    assert caught.value.code == "preview.sealed"

@@ -20,7 +20,7 @@ from kakoi.enclave.sandbox.run import run_job
 from unit.engines.parts import column, job, output, parquet, part_fds, table
 from unit.engines.sql_setting import CONTENTS, cells, sql_job
 
-LIMITS = Limits(wall_seconds=20, memory_megabytes=256, lease_seconds=60)
+LIMITS = Limits(wall_seconds=20, memory_megabytes=256, lease_seconds=60, grain_milliseconds=100)
 ONE = [table("t", [column("a")], ["A", "B"])]
 DATA = [parquet(pa.table({"a": [1, 2, 3]})), parquet(pa.table({"a": [4, 5, 6]}))]
 OUT = [output("o", "group:g", "count:n")]
@@ -50,7 +50,7 @@ def python(body: str, **more: object) -> Job:
 
 def go(made: Job, pool: Pool, contents: list[bytes] | None = None, limits: Limits = LIMITS, **more: object) -> Result:
     with part_fds(made, contents or DATA) as parts:
-        answer = run_job(made, parts, limits, layers.missing(), pool=pool, grain_seconds=0, **more)  # type: ignore[arg-type]
+        answer = run_job(made, parts, limits, layers.missing(), pool=pool, **more)  # type: ignore[arg-type]
     return Result.decode(answer)
 
 
@@ -138,15 +138,6 @@ def test_an_answer_has_a_size(pool: Pool) -> None:
     made = python("while True: os.write(3, b'x' * 65536)")
     with part_fds(made, DATA) as parts, pytest.raises(Refused, match=r"sandbox\.answer-bytes"):
         run_job(made, parts, LIMITS, layers.missing(), pool=pool, answer_bytes=100_000)
-
-
-def test_answers_appear_on_a_grain_of_time(pool: Pool) -> None:
-    pool.warm("python")
-    made = python("return {'o': tables['t'].head(0).assign(g='x', n=1)[['g', 'n']]}")
-    begun = time.monotonic()
-    with part_fds(made, DATA) as parts:
-        run_job(made, parts, LIMITS, layers.missing(), pool=pool, grain_seconds=2.0)
-    assert time.monotonic() - begun >= 2.0
 
 
 def test_many_parts_are_handed_over(pool: Pool) -> None:

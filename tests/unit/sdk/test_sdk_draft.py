@@ -69,7 +69,7 @@ def test_the_documented_analysis_is_read(tmp_path: Path) -> None:
 def test_every_member_of_an_analysis_is_documented() -> None:
     members = set(Analysis.__slots__) - {"author"}
     assert set(rows("An analysis")) == members
-    assert set(tomllib.loads(example("analysis"))) == members
+    assert set(tomllib.loads(example("analysis"))) == members - {"sealed_code"}, "either a source or sealed code"
     text = PAGE.split("## An analysis\n")[1].split("## A contract")[0]
     for cls in (Output, Parameter):
         assert [name for name in cls.__slots__ if f"`{name}" not in text] == []
@@ -110,6 +110,7 @@ def toml(value: dict[str, Any]) -> str:
         ({"author": "b" * 64}, "record.field"),
         ({"source": 5}, "draft.source"),
         ({"source": "none.sql"}, "file.missing"),
+        ({"sealed_code": "a" * 64}, "draft.source"),
         ({"name": "two words"}, "record.field"),
         ({"outputs": []}, "record.field"),
         ({"outputs": "x"}, "record.field"),
@@ -161,6 +162,7 @@ def read_contract(directory: Path, text: str) -> Contract:
         path,
         drafter=world.analyst.id,
         manifests={manifest.payload_id: DatasetManifest.decode(manifest.payload)},
+        code={},
         platforms=policy(),
         log=Contract.decode(world.bundle().contract.payload).log,
         now=NOW,
@@ -189,7 +191,7 @@ def test_every_member_of_a_contract_draft_is_documented() -> None:
     assert set(tomllib.loads(example("contract"))) <= members
     assert members == {
         *("title", "purpose", "version", "supersedes", "party", "data", "analysis", "recipients"),
-        *("limits", "accepted_weaknesses", "days"),
+        *("limits", "accepted_weaknesses", "days", "code"),
     }
 
 
@@ -206,7 +208,7 @@ def test_what_may_be_left_out_of_a_contract(tmp_path: Path) -> None:
     value = tomllib.loads(contract_text())
     documented = rows("A contract")
     optional = {name for name, meaning in documented.items() if meaning.startswith("optional")}
-    assert optional == {"version", "supersedes", "accepted_weaknesses"}
+    assert optional == {"version", "supersedes", "accepted_weaknesses", "code"}
     for name in value:
         text = toml({key: item for key, item in value.items() if key != name})
         if name in optional:

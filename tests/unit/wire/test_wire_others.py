@@ -89,7 +89,7 @@ def test_broker_refuses_a_second_session() -> None:
 
 
 def analyst(talk: Conversation) -> AnalystRun:
-    return AnalystRun(agreement=talk.agreement, run=talk.request.id, sessions={})
+    return AnalystRun(agreement=talk.agreement, run=talk.request.id, owners=talk.agreement.owners, sessions={})
 
 
 def result(talk: Conversation) -> Arrived:

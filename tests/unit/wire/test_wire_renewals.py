@@ -290,7 +290,7 @@ def test_a_broker_refuses_renewals_that_are_not_its_own() -> None:
 
 
 def test_leases_must_be_long_enough_to_be_renewed_all_the_time() -> None:
-    good = Limits(wall_seconds=7 * 86400, memory_megabytes=64, lease_seconds=600)
+    good = Limits(wall_seconds=7 * 86400, memory_megabytes=64, lease_seconds=600, grain_milliseconds=100)
     with pytest.raises(Malformed) as caught:
         with_changes(good, lease_seconds=300)  # type: ignore[arg-type]
     assert caught.value.code == "limits.lease"

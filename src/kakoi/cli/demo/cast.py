@@ -124,10 +124,11 @@ class Cast:
                 for h in self.hospitals
             ),
             analyses=tuple(ContractAnalysis(analysis=self.analyses[name], max_runs=max_runs) for name in ANALYSES),
+            code=(),
             recipients=(PartyId(home.card.id),),
             platforms=accepted_platforms(image.measure(self.image), SoftwarePlatform.load(self.platform)),
             accepted_weaknesses=weaknesses,
-            limits=Limits(wall_seconds=120, memory_megabytes=2048, lease_seconds=300),
+            limits=Limits(wall_seconds=120, memory_megabytes=2048, lease_seconds=300, grain_milliseconds=100),
             log=log,
             not_before=now - 60,
             expires=now + 30 * 86400,

@@ -64,6 +64,16 @@ def _limit(settings: dict[str, Any]) -> None:
         resource.setrlimit(kind, (value, value))
 
 
+def _files(job: Job, descriptors: list[int]) -> dict[str, bytes]:
+    """Sealed code by name, in the job's order; its descriptors are closed."""
+    found = {}
+    for named, descriptor in zip(job.files, descriptors, strict=True):
+        with open(descriptor, "rb") as file:
+            file.seek(0)
+            found[named.file] = file.read()
+    return found
+
+
 def _write(data: bytes) -> None:
     view = memoryview(data)
     while view:
@@ -107,7 +117,9 @@ def _result(job: Job, parts: list[int], settings: dict[str, Any]) -> bytes:
                 milliseconds=settings["milliseconds"],
             )
         else:
-            result = harness.run(job, lambda: _tables(job, parts))
+            code = parts[len(parts) - len(job.files) :]
+            del parts[len(parts) - len(job.files) :]
+            result = harness.run(job, lambda: _tables(job, parts), _files(job, code) if job.files else None)
         return result.encode()
     except Stopped as stopped:
         return stopped.failure().encode()

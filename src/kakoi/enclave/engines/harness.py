@@ -18,7 +18,8 @@ from kakoi.enclave.job import Job, JobOutput, JobParameter, Result
 if TYPE_CHECKING:
     import pandas as pd
 
-Analyse = Callable[[dict[str, "pd.DataFrame"], dict[str, Any]], Any]
+Analyse = Callable[..., Any]
+"""``analyse(tables, parameters)``; of sealed code ``analyse(tables, parameters, files)``."""
 ENTRY: Final = "analyse"
 
 
@@ -45,27 +46,45 @@ def _defined(code: types.CodeType) -> Analyse:
     return function
 
 
+def _sealed_source(files: Mapping[str, bytes]) -> str:
+    """The source among the files of sealed code: the first. Raises Stopped (``python.source``)."""
+    try:
+        return next(iter(files.values())).decode("utf-8")
+    except (StopIteration, UnicodeDecodeError):
+        raise Stopped("python.source") from None
+
+
 def values(parameters: Sequence[JobParameter]) -> dict[str, Any]:
     """Parameters as ``analyse`` gets them: int, float or str."""
     return {p.name: float(p.value) if p.type == "number" else p.value for p in parameters}
 
 
 def run_function(
-    function: Analyse, tables: Mapping[str, pd.DataFrame], parameters: Mapping[str, Any], outputs: Sequence[JobOutput]
+    function: Analyse,
+    tables: Mapping[str, pd.DataFrame],
+    parameters: Mapping[str, Any],
+    outputs: Sequence[JobOutput],
+    files: Mapping[str, bytes] | None = None,
 ) -> Result:
-    """Call ``analyse`` and collect what it returns. Its exceptions come through; Stopped says what is wrong with the answer."""
-    return collect(function(dict(tables), dict(parameters)), outputs)
+    """Call ``analyse`` and collect what it returns, outside of any sandbox. ``files`` are those that will be sealed with it.
+
+    Its exceptions come through; Stopped says what is wrong with the answer.
+    """
+    more = () if files is None else (dict(files),)
+    return collect(function(dict(tables), dict(parameters), *more), outputs)
 
 
-def run(job: Job, tables: Callable[[], Mapping[str, pd.DataFrame]]) -> Result:
+def run(job: Job, tables: Callable[[], Mapping[str, pd.DataFrame]], files: Mapping[str, bytes] | None = None) -> Result:
     """Compile a job's source, read the tables, and only then run it: what the tables leave out it never meets.
 
-    What the source raises becomes Stopped (``python.failed``).
+    ``files`` are those of sealed code, the source first: its ``analyse`` gets them as a third argument. What the source raises
+    becomes Stopped (``python.failed``).
     """
-    code = _compiled(job.source)
+    code = _compiled(job.source if files is None else _sealed_source(files))
+    more = () if files is None else (dict(files),)
     data = dict(tables())
     try:
-        returned = _defined(code)(data, values(job.parameters))
+        returned = _defined(code)(data, values(job.parameters), *more)
     except Stopped:
         raise
     except BaseException:  # the source may raise anything, SystemExit included

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import Final
 
 from kakoi.contract.approve import Agreement
+from kakoi.core.errors import Refused
 from kakoi.enclave.gate.release import apply
 from kakoi.enclave.job import PartFd
+from kakoi.enclave.keeper.data import sealed_object
 from kakoi.enclave.keeper.job import job_for
 from kakoi.enclave.keeper.keying import Keying
 from kakoi.enclave.sandbox import layers
 from kakoi.enclave.sandbox.pool import Pool
 from kakoi.enclave.sandbox.run import run_job
 from kakoi.wire.messages import GateDecision, RunRequest
+
+_ASK_SECONDS: Final = 0.2
 
 
 class SandboxedEngine:
@@ -32,22 +39,37 @@ class SandboxedEngine:
         self,
         agreement: Agreement,
         request: RunRequest,
-        tables: Mapping[str, tuple[int, ...]],
+        opened: Mapping[str, tuple[int, ...]],
         *,
         seconds: int,
         stopped: Callable[[], bool],
     ) -> tuple[bytes, tuple[GateDecision, ...]]:
-        """What the gate let out, and its decisions. ``tables``: descriptors of Parquet by manifest id.
+        """What the gate let out, and its decisions. ``opened``: descriptors of the plaintext files by manifest id.
 
-        ``stopped`` is asked five times a second and kills the job.
+        ``stopped`` is asked five times a second and kills the job. Whatever the end is, it shows at a multiple of the contract's grain.
         """
+        begun = time.monotonic()
+        try:
+            return self._compute(agreement, request, opened, seconds=seconds, stopped=stopped)
+        finally:
+            wait_for_grain(begun, agreement.contract.limits.grain_milliseconds / 1000, stopped)
+
+    def _compute(
+        self,
+        agreement: Agreement,
+        request: RunRequest,
+        opened: Mapping[str, tuple[int, ...]],
+        *,
+        seconds: int,
+        stopped: Callable[[], bool],
+    ) -> tuple[bytes, tuple[GateDecision, ...]]:
         job = job_for(agreement, request)
         contract = agreement.contract
         layers.require(contract.accepted_weaknesses)
         given = [
             PartFd(manifest=identity, file=file.name, descriptor=descriptor)
-            for identity, descriptors in tables.items()
-            for file, descriptor in zip(agreement.manifests[identity].record.files, descriptors, strict=True)
+            for identity, descriptors in opened.items()
+            for file, descriptor in zip(sealed_object(agreement, identity).files, descriptors, strict=True)
         ]
         limits = replace(contract.limits, wall_seconds=min(contract.limits.wall_seconds, seconds))
         with ExitStack() as stack:
@@ -61,3 +83,17 @@ class SandboxedEngine:
             owners=[agreement.cards[entry.owner].record.name for entry in contract.data],
         )
         return released.encode(), released.decisions
+
+
+def wait_for_grain(begun: float, grain: float, stopped: Callable[[], bool]) -> None:
+    """Return at the next multiple of ``grain`` seconds after ``begun`` (monotonic clock), so that how long a job took tells little.
+
+    Raises Refused (``sandbox.stopped``) once ``stopped`` says so: what ended within a lease must not wait beyond it.
+    """
+    end = begun + math.ceil((time.monotonic() - begun) / grain) * grain
+    while (left := end - time.monotonic()) > 0:
+        if stopped():
+            raise Refused(
+                "sandbox.stopped", "the job was stopped from outside, because a lease ended", hint="run it again"
+            )
+        time.sleep(min(left, _ASK_SECONDS))

@@ -6,10 +6,11 @@ import fcntl
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from kakoi.contract.approve import Agreement
-from kakoi.contract.model import DatasetManifest, SealedFile
+from kakoi.contract.model import SealedFile
 from kakoi.contract.sign import Signed
 from kakoi.core.crypto import Opener, Secret
 from kakoi.core.errors import Unavailable, cannot_open
@@ -59,6 +60,27 @@ class DataKeys:
         self.wipe()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedObject:
+    """What a data set and sealed code have in common: how they were sealed, and into which files."""
+
+    sealed_as: str
+    version: int
+    commitment: bytes
+    files: tuple[SealedFile, ...]
+
+
+def sealed_object(agreement: Agreement, identity: str) -> SealedObject:
+    """The data set or sealed code of this manifest id."""
+    if identity in agreement.code:
+        code = agreement.code[identity].record
+        return SealedObject(
+            sealed_as=code.sealed_as, version=code.version, commitment=code.key_commitment, files=code.files
+        )
+    data = agreement.manifests[identity].record
+    return SealedObject(sealed_as=data.dataset, version=data.version, commitment=data.key_commitment, files=data.files)
+
+
 def open_keys(grants: tuple[Signed[KeyGrant], ...], agreement: Agreement, opener: Opener) -> DataKeys:
     """Data keys opened with the session's key and checked against the manifests' commitments. The caller wipes them.
 
@@ -80,18 +102,16 @@ def open_keys(grants: tuple[Signed[KeyGrant], ...], agreement: Agreement, opener
             if len(opened) != DATA_KEY_BYTES:
                 raise cannot_open()
             keys.take(item.manifest, opened)
-            manifest = agreement.manifests[item.manifest].record
+            sealed = sealed_object(agreement, item.manifest)
             with keys.key(item.manifest) as key:
-                check_data_key(
-                    key, commitment=manifest.key_commitment, dataset=manifest.dataset, version=manifest.version
-                )
+                check_data_key(key, commitment=sealed.commitment, dataset=sealed.sealed_as, version=sealed.version)
     except BaseException:
         keys.wipe()
         raise
     return keys
 
 
-def open_file(source: BlobSource, manifest: DatasetManifest, file: SealedFile, data_key: Secret) -> int:
+def open_file(source: BlobSource, sealed: SealedObject, file: SealedFile, data_key: Secret) -> int:
     """One file's plaintext in a sealed memfd; returns its descriptor, positioned at 0. The caller closes it.
 
     Every segment is checked against the manifest before it is decrypted. Raises Refused, Unavailable.
@@ -101,7 +121,7 @@ def open_file(source: BlobSource, manifest: DatasetManifest, file: SealedFile, d
         plaintext = open_stream(
             source.blob(file.blob, size=file.size),
             data_key=data_key,
-            associated_data=associated_data(manifest.dataset, manifest.version, file.name),
+            associated_data=associated_data(sealed.sealed_as, sealed.version, file.name),
             size=file.size,
             segment_digests=file.segment_digests,
         )

@@ -6,7 +6,7 @@ from kakoi.contract.approve import Agreement
 from kakoi.contract.model import Analysis, Column, DatasetManifest, TableUse
 from kakoi.contract.sign import Signed
 from kakoi.core.errors import Refused
-from kakoi.enclave.job import Job, JobColumn, JobOutput, JobOutputColumn, JobParameter, JobPart, JobTable
+from kakoi.enclave.job import Job, JobColumn, JobFile, JobOutput, JobOutputColumn, JobParameter, JobPart, JobTable
 from kakoi.wire.messages import RunRequest
 
 
@@ -17,10 +17,18 @@ def job_for(agreement: Agreement, request: RunRequest) -> Job:
     return Job(
         engine=analysis.engine,
         source=analysis.source,
+        files=_files(agreement, analysis),
         tables=tuple(_table(agreement, use) for use in analysis.reads),
         parameters=tuple(JobParameter(name=p.name, type=p.type, value=values[p.name]) for p in analysis.parameters),
         outputs=_outputs(analysis),
     )
+
+
+def _files(agreement: Agreement, analysis: Analysis) -> tuple[JobFile, ...]:
+    if analysis.sealed_code is None:
+        return ()
+    manifest = agreement.code[analysis.sealed_code]
+    return tuple(JobFile(manifest=manifest.id, file=file.name) for file in manifest.record.files)
 
 
 def _outputs(analysis: Analysis) -> tuple[JobOutput, ...]:

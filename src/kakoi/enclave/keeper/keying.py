@@ -70,7 +70,7 @@ class Keying:
                 mine = [by_place[part.manifest, part.file] for part in table.parts]
                 columns = columns_of(self._job, table, self._agreement)
                 out += self._table(table, columns, mine, key, stack) if columns else mine
-        return out
+        return out + [by_place[file.manifest, file.file] for file in self._job.files]
 
     def _table(
         self,

@@ -12,7 +12,7 @@ from typing import Protocol
 from kakoi.contract.approve import Agreement
 from kakoi.core.errors import KakoiError, Refused, Unavailable
 from kakoi.core.ids import BlobId
-from kakoi.enclave.keeper.data import DataKeys, open_file
+from kakoi.enclave.keeper.data import DataKeys, open_file, sealed_object
 from kakoi.net.client import HubClient
 from kakoi.wire.messages import GateDecision, RunRequest
 
@@ -27,12 +27,12 @@ class Engine(Protocol):
         self,
         agreement: Agreement,
         request: RunRequest,
-        tables: Mapping[str, tuple[int, ...]],
+        opened: Mapping[str, tuple[int, ...]],
         *,
         seconds: int,
         stopped: Callable[[], bool],
     ) -> Released:
-        """What the gate let out, and its decisions. ``tables``: descriptors of Parquet by manifest id.
+        """What the gate let out, and its decisions. ``opened``: descriptors of the plaintext files by manifest id.
 
         ``stopped`` is asked now and then; once it says yes the job is killed.
         """
@@ -90,13 +90,13 @@ class Work:
         with ExitStack() as stack:
             with task.keys as keys:
                 task.tell("has all keys, decrypts")
-                tables = self._decrypt(keys, stack)
+                opened = self._decrypt(keys, stack)
             task.tell("runs the analysis")
             try:
                 return task.engine.compute(
                     task.agreement,
                     task.request,
-                    tables,
+                    opened,
                     seconds=task.agreement.contract.limits.wall_seconds,
                     stopped=self._stopped,
                 )
@@ -105,18 +105,21 @@ class Work:
                 raise Refused(error.code, error.message, hint=error.hint) from error
 
     def _decrypt(self, keys: DataKeys, stack: ExitStack) -> dict[str, tuple[int, ...]]:
-        """Descriptors of the plaintext by manifest; ``stack`` closes them."""
-        source = _HubBlobs(self._task.hub, self._stopped)
-        tables: dict[str, tuple[int, ...]] = {}
-        for identity in _needed(self._task.agreement, self._task.request):
-            manifest = self._task.agreement.manifests[identity].record
-            descriptors = []
-            with keys.key(identity) as key:
-                for file in manifest.files:
-                    descriptors.append(open_file(source, manifest, file, key))
-                    stack.callback(os.close, descriptors[-1])
-            tables[identity] = tuple(descriptors)
-        return tables
+        """Descriptors of the plaintext by manifest, of data and of sealed code; ``stack`` closes them."""
+        source, agreement = _HubBlobs(self._task.hub, self._stopped), self._task.agreement
+        opened: dict[str, tuple[int, ...]] = {}
+        for owner in agreement.owners_of(self._task.request.analysis):
+            for identity in agreement.keys_of(owner, self._task.request.analysis):
+                opened[identity] = self._open(source, identity, keys, stack)
+        return opened
+
+    def _open(self, source: _HubBlobs, identity: str, keys: DataKeys, stack: ExitStack) -> tuple[int, ...]:
+        sealed, descriptors = sealed_object(self._task.agreement, identity), []
+        with keys.key(identity) as key:
+            for file in sealed.files:
+                descriptors.append(open_file(source, sealed, file, key))
+                stack.callback(os.close, descriptors[-1])
+        return tuple(descriptors)
 
 
 class _HubBlobs:
@@ -130,9 +133,3 @@ class _HubBlobs:
             if self._stopped():
                 raise Refused("sandbox.stopped", "the job was stopped from outside", hint="run it again")
             yield chunk
-
-
-def _needed(agreement: Agreement, request: RunRequest) -> list[str]:
-    """Manifests of the tables that the analysis reads; other data sets stay sealed."""
-    tables = {use.table for use in agreement.analyses[request.analysis].record.reads}
-    return [identity for identity, manifest in agreement.manifests.items() if manifest.record.table in tables]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import os
-import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NoReturn
 
@@ -17,8 +15,6 @@ from kakoi.enclave.sandbox.box import BASE_MEGABYTES, MAX_PARTS, PROCESSES, Box,
 from kakoi.enclave.sandbox.pool import Pool
 
 DEFAULT_ANSWER_BYTES: Final = 16 * 1024 * 1024
-DEFAULT_GRAIN_SECONDS: Final = 0.1
-"""An answer appears only at multiples of this time, so that the run time tells little about the data."""
 _MAX_THREADS: Final = 8
 
 
@@ -30,7 +26,6 @@ def run_job(
     *,
     pool: Pool | None = None,
     answer_bytes: int = DEFAULT_ANSWER_BYTES,
-    grain_seconds: float = DEFAULT_GRAIN_SECONDS,
     stopped: Callable[[], bool] = lambda: False,
 ) -> bytes:
     """The encoded ``Result`` of a job, as untrusted as its source: the gate judges it.
@@ -41,7 +36,6 @@ def run_job(
     """
     without = layers.require(accepted_weaknesses)
     descriptors = _in_order(job, parts)
-    begun = time.monotonic()
     box = pool.take(job.engine) if pool is not None else Box(engine=job.engine, without=without)
     try:
         outcome = box.run(
@@ -55,7 +49,6 @@ def run_job(
         )
     finally:
         box.close()
-        _wait_for_grain(begun, grain_seconds)
     return _answer(outcome, job.engine)
 
 
@@ -79,18 +72,13 @@ def settings_for(limits: Limits, descriptors: Sequence[int]) -> Settings:
 
 
 def _in_order(job: Job, parts: Sequence[PartFd]) -> list[int]:
-    """Descriptors in the job's order. Raises Misuse unless they are exactly the job's parts."""
+    """Descriptors in the job's order, sealed code last. Raises Misuse unless they are exactly the job's."""
     given = {(part.manifest, part.file): part.descriptor for part in parts}
     wanted = [(part.manifest, part.file) for table in job.tables for part in table.parts]
+    wanted += [(file.manifest, file.file) for file in job.files]
     if len(given) != len(parts) or set(given) != set(wanted) or len(wanted) > MAX_PARTS:
         raise Misuse("sandbox.parts", "expected exactly one descriptor for each part of the job")
     return [given[name] for name in wanted]
-
-
-def _wait_for_grain(begun: float, grain: float) -> None:
-    if grain > 0:
-        spent = time.monotonic() - begun
-        time.sleep(max(0.0, math.ceil(spent / grain) * grain - spent))
 
 
 def _answer(outcome: Outcome, engine: str) -> bytes:
