@@ -39,12 +39,14 @@ class _Download(StreamingResponse):
         blocks: Callable[[], Awaitable[AsyncIterator[bytes]]],
         status: int,
         headers: dict[str, str],
+        *,
+        vital: bool,
     ) -> None:
         super().__init__((), status, headers, _OCTETS)
-        self._budget, self._blocks = budget, blocks
+        self._budget, self._blocks, self._vital = budget, blocks, vital
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._budget.take():
+        with self._budget.take(vital=self._vital):
             self.body_iterator = await self._blocks()
             await super().__call__(scope, receive, send)
 
@@ -91,10 +93,16 @@ class Api:
         """Take an object."""
         Query(request)
         self._hub.blobs.require_space(0)  # the database is on the same disk
+        self._hub.budgets.body(who_asks(request), announced(request, self._limits.object_bytes))
         body = await read_body(request, self._limits.object_bytes, self._limits, self._hub.memory)
         token = request.headers.get("kakoi-claim", "")
-        item, new = await self._hub.objects.put(path_id(request), body, token, who_asks(request), principal(request))
-        return answer(item, status=201 if new else 200)
+        taken = await self._hub.objects.put(path_id(request), body, token, who_asks(request), principal(request))
+        if taken.helps:
+            self._give_ticket(request, taken.helps)
+        return answer(taken.item, status=201 if taken.new else 200)
+
+    def _give_ticket(self, request: Request, holder: str) -> None:
+        request.state.ticket = self._hub.tickets.give(holder, who_asks(request).prefix)
 
     async def get_object(self, request: Request) -> Response:
         """Give an object."""
@@ -125,7 +133,7 @@ class Api:
         length = announced(request, self._limits.blob_bytes)
         if await self._hub.blobs.size(blob, renew=True) is not None:
             return answer(BlobStored(blob=blob))
-        with self._hub.uploads.take():
+        with self._hub.uploads.take(vital=who_asks(request).vital):
             await self._hub.parts.whole(who_asks(request), blob, length, chunks(request, length, self._limits))
         return answer(BlobStored(blob=blob), status=201)
 
@@ -140,7 +148,7 @@ class Api:
         blob, size, digest = BlobId(path_id(request)), query.integer("size"), parse_id(query.text("sha256"))
         number = Query.number(str(request.path_params["number"]), "the part")
         length = announced(request, self._hub.parts.part_length(size, number))
-        with self._hub.uploads.take():
+        with self._hub.uploads.take(vital=who_asks(request).vital):
             data = b"".join([chunk async for chunk in chunks(request, length, self._limits)])
             await self._hub.parts.part(who_asks(request), blob, size, number, digest, data)
         return answer(PartHeld(number=number, digest=digest), status=201)
@@ -149,7 +157,7 @@ class Api:
         """Make a large blob of its parts."""
         query = Query(request, "size")
         blob = BlobId(path_id(request))
-        with self._hub.uploads.take():
+        with self._hub.uploads.take(vital=who_asks(request).vital):
             joined = await self._hub.parts.join(who_asks(request), blob, query.integer("size"))
         return answer(BlobStored(blob=blob), status=201) if joined else Response(status_code=202)
 
@@ -169,7 +177,7 @@ class Api:
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
         blocks = partial(self._hub.blobs.open, blob, start, end)
         status = 206 if "range" in request.headers else 200
-        return _Download(self._hub.downloads, blocks, status, headers)
+        return _Download(self._hub.downloads, blocks, status, headers, vital=who_asks(request).vital)
 
     async def _size(self, request: Request) -> int:
         size = await self._hub.blobs.size(BlobId(path_id(request)), renew=True)
@@ -192,6 +200,7 @@ class Api:
             lambda: self._hub.runs.claim(wanted),
             lambda claim: claim is not None,
         )
+        self._give_ticket(request, "enclave")
         return Response(status_code=204) if found is None else answer(found)
 
     async def update_claim(self, request: Request) -> Response:

@@ -53,6 +53,8 @@ def app_of(
         Perimeter,
         requests=hub.requests,
         budgets=hub.budgets,
+        tickets=hub.tickets,
+        gauge=hub.gauge,
         head_bytes=head_bytes,
         on_fatal=on_fatal,
         on_refused=on_refused,

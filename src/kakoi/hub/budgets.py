@@ -38,6 +38,13 @@ class Identity:
 
     prefix: str
     party: str = ""
+    holder: str = ""
+    """Whoever holds a valid ticket (``hub.tickets``): serves first, and nothing else."""
+
+    @property
+    def vital(self) -> bool:
+        """True if it takes part in runs at work: it is served when others are not."""
+        return bool(self.holder)
 
     @property
     def name(self) -> str:
@@ -89,16 +96,30 @@ class Buckets:
 class Budgets:
     """What one hub gives to each. Everything raises ``Later`` when it is spent."""
 
-    def __init__(self, limits: Limits, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, limits: Limits, clock: Callable[[], float], punish: Callable[[str], None] = lambda prefix: None
+    ) -> None:
+        """``punish`` hears of networks that spent their budget of requests."""
+        self._punish = punish
         self._requests = Buckets(limits.prefix_requests, 20 * limits.prefix_requests, clock)
+        self._holders = Buckets(limits.party_requests, 20 * limits.party_requests, clock)
+        self._newcomers = Buckets(limits.newcomer_objects, 40 * limits.newcomer_objects, clock)
         self._objects = Buckets(limits.party_objects, 20 * limits.party_objects, clock)
+        self._bytes = Buckets(limits.newcomer_bytes, 8 * limits.newcomer_bytes, clock)
         self._cards = Buckets(limits.prefix_cards, 100, clock)
         self._all_cards = Buckets(limits.cards, 500, clock)
         self._bad = Buckets(limits.bad_signatures, 100, clock)
 
     def request(self, who: Identity) -> None:
         """Before anything else is looked at."""
-        self._spend(self._requests, who.prefix, "requests from this network")
+        if who.vital:
+            self._spend(self._holders, f"{who.holder}@{who.prefix}", "requests from this party")
+        else:
+            try:
+                self._spend(self._requests, who.prefix, "requests from this network")
+            except Later:
+                self._punish(who.prefix)
+                raise
 
     def may_verify(self, who: Identity) -> None:
         """Before a signature is verified: whoever sent too many wrong ones waits."""
@@ -114,13 +135,20 @@ class Budgets:
         self._spend(self._cards, who.prefix, "new party cards from this network")
         self._spend(self._all_cards, "all", "new party cards")
 
-    def object(self, party: str) -> None:
+    def body(self, who: Identity, size: int) -> None:
+        """Before an object's bytes are taken and read: reading a large one costs as much as verifying many small ones."""
+        if not who.vital:
+            self._spend(self._bytes, "all", "bytes of objects", size)
+
+    def object(self, party: str, who: Identity) -> None:
         """A party whose signature was verified stores an object."""
         self._spend(self._objects, party, "objects of this party")
+        if not who.vital:
+            self._spend(self._newcomers, who.prefix, "objects from this network")
 
     @staticmethod
-    def _spend(buckets: Buckets, name: str, what: str) -> None:
-        if (after := buckets.take(name)) > 0:
+    def _spend(buckets: Buckets, name: str, what: str, amount: float = 1) -> None:
+        if (after := buckets.take(name, amount)) > 0:
             raise _later(what, after)
 
 

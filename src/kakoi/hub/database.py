@@ -125,6 +125,10 @@ def storage_full() -> Unavailable:
     )
 
 
+def _full() -> Unavailable:
+    return Unavailable("hub.busy", "expected room in the hub's queue, got none", hint="try again later")
+
+
 class Transaction:
     """One open write transaction with the head's row locked."""
 
@@ -267,15 +271,18 @@ class Database:
             self._tree = transaction.finish()
         return result
 
-    async def write(self, work: Callable[[Transaction], T]) -> T:
-        """What ``work`` returns, once its changes are on disk. ``work`` must refuse before it changes anything."""
+    async def write(self, work: Callable[[Transaction], T], *, vital: bool = True) -> T:
+        """What ``work`` returns, once its changes are on disk. ``work`` must refuse before it changes anything.
+
+        Three quarters of the queue are for everybody, the rest for what is ``vital``.
+        """
+        if not vital and self._jobs.qsize() > 0.75 * self._jobs.maxsize:
+            raise _full()
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         try:
             self._jobs.put_nowait(_Job(work=work, future=future))
         except queue.Full:
-            raise Unavailable(
-                "hub.busy", "expected room in the hub's queue, got none", hint="try again later"
-            ) from None
+            raise _full() from None
         return await future
 
     # -- writer thread

@@ -17,8 +17,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from kakoi.core.errors import Fatal, KakoiError, Malformed, Misuse, Refused, Unavailable
 from kakoi.core.ids import ObjectId, parse_id
 from kakoi.core.records import Record
-from kakoi.hub.budgets import Budgets, Identity, prefix_of
+from kakoi.hub.budgets import Budgets, Identity, Later, prefix_of
+from kakoi.hub.gauge import Gauge
 from kakoi.hub.settings import Limits
+from kakoi.hub.tickets import HEADER, Tickets
 from kakoi.net.answers import ErrorAnswer
 from kakoi.net.signature import ACCEPT_SIGNATURE
 
@@ -66,13 +68,17 @@ def answer(record: Record, *, status: int = 200) -> Response:
     return Response(record.encode(), status, _HEADERS, "application/json")
 
 
-def error_answer(error: KakoiError, more: Mapping[str, str] | None = None) -> Response:
-    """An error as canonical JSON, with the status that its code or family has, and ``more`` header fields."""
+def error_answer(error: KakoiError, more: Mapping[str, str] | None = None, *, close: bool = False) -> Response:
+    """An error as canonical JSON, with the status that its code or family has, and ``more`` header fields; ``close``: the
+    connection ends with it.
+    """
     status = _STATUS.get(error.code) or next((number for family, number in _FAMILIES if isinstance(error, family)), 500)
     body = ErrorAnswer(code=error.code, message=error.message[:2000], hint=error.hint[:2000]).encode()
     headers = {**_HEADERS, **(more or {})}
     if status in (429, 503):
         headers["Retry-After"] = str(max(1, math.ceil(getattr(error, "after", 1))))
+    if close:
+        headers["Connection"] = "close"
     if status == 401:
         headers["Accept-Signature"] = ACCEPT_SIGNATURE
     return Response(body, status, headers, "application/json")
@@ -151,13 +157,13 @@ def path_id(request: Request) -> ObjectId:
 class Budget:
     """So much of something at the same time; whoever comes when it is spent is asked to come again."""
 
-    def __init__(self, most: int, what: str) -> None:
-        self._left, self._what = most, what
+    def __init__(self, most: int, what: str, *, reserve: float = 0) -> None:
+        self._left, self._what, self._kept = most, what, int(most * reserve)
 
     @contextmanager
-    def take(self, amount: int = 1) -> Iterator[None]:
-        """Use some of it. Raises Unavailable if there is not enough."""
-        if amount > self._left:
+    def take(self, amount: int = 1, *, vital: bool = True) -> Iterator[None]:
+        """Use some of it. Raises Unavailable if there is not enough; who is not ``vital`` cannot use what is in reserve."""
+        if amount > self._left - (0 if vital else self._kept):
             raise Unavailable("hub.busy", f"expected room for more {self._what}, got none", hint="try again later")
         self._left -= amount
         try:
@@ -208,7 +214,7 @@ async def chunks(request: Request, length: int, limits: Limits) -> AsyncIterator
 async def read_body(request: Request, most: int, limits: Limits, budget: Budget) -> bytes:
     """A whole body of at most ``most`` bytes."""
     length = announced(request, most)
-    with budget.take(length):
+    with budget.take(length, vital=who_asks(request).vital):
         return b"".join([chunk async for chunk in chunks(request, length, limits)])
 
 
@@ -220,14 +226,16 @@ class Perimeter:
         app: ASGIApp,
         requests: Budget,
         budgets: Budgets,
+        tickets: Tickets,
+        gauge: Gauge,
         head_bytes: int,
         on_fatal: Callable[[Fatal], None],
         on_refused: Callable[[KakoiError, str], None] = lambda error, address: None,
     ) -> None:
         """``on_refused`` hears every error that is answered, and the address of whoever asked."""
-        self._app, self._requests, self._budgets = app, requests, budgets
+        self._app, self._requests, self._budgets, self._tickets = app, requests, budgets, tickets
         self._head_bytes, self._on_fatal = head_bytes, on_fatal
-        self._on_refused = on_refused
+        self._on_refused, self._gauge = on_refused, gauge
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -238,15 +246,19 @@ class Perimeter:
 
         async def tell(message: dict[str, object]) -> None:
             nonlocal started
+            if message["type"] == "http.response.start" and scope["state"].get("ticket"):
+                ticket = (HEADER.lower().encode(), scope["state"]["ticket"].encode())
+                message = {**message, "headers": [*message["headers"], ticket]}  # type: ignore[misc]
             started = True
             await send(message)
 
         try:
             self._check_head(scope)
-            who = Identity(prefix=prefix_of(scope["client"][0] if scope.get("client") else ""))
-            scope.setdefault("state", {})["who"] = who
+            who = self._identify(scope)
+            if not who.vital:
+                self._gauge.stranger()
             self._budgets.request(who)
-            with self._requests.take():
+            with self._requests.take(vital=who.vital):
                 await self._app(scope, receive, tell)  # type: ignore[arg-type]
         except KakoiError as error:
             if isinstance(error, Fatal):
@@ -255,7 +267,9 @@ class Perimeter:
             self._on_refused(error, str((scope.get("client") or ("",))[0]))
             if started:
                 raise
-            await error_answer(error)(scope, receive, send)
+            # Whoever asks too much does not keep a connection to ask more.
+            close = isinstance(error, Later) and not scope["state"]["who"].vital
+            await error_answer(error, close=close)(scope, receive, send)
         except Exception:
             logger.exception("unexpected error")
             if started:
@@ -264,6 +278,15 @@ class Perimeter:
                 "hub.internal", "expected to answer, got an error of our own", hint="the hub's log has more"
             )
             await error_answer(internal)(scope, receive, send)
+
+    def _identify(self, scope: Scope) -> Identity:
+        prefix = prefix_of(scope["client"][0] if scope.get("client") else "")
+        given = next((value for name, value in scope["headers"] if name == b"kakoi-ticket"), b"")
+        ticket = given.decode("latin-1")
+        who = Identity(prefix=prefix, holder=self._tickets.holder(ticket, prefix) if ticket else "")
+        scope.setdefault("state", {})["who"] = who
+        scope["state"]["ticket"] = self._tickets.renewed(ticket, who.holder, prefix) if who.vital else ""
+        return who
 
     def _check_head(self, scope: Scope) -> None:
         """uvicorn bounds a head that arrives in pieces; this bounds one that arrives whole."""

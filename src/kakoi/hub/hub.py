@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from secrets import token_hex
+from secrets import SystemRandom, token_hex
 from typing import Final
 
 from sqlalchemy import select
@@ -16,8 +16,10 @@ from sqlalchemy import select
 from kakoi.core.errors import KakoiError, Misuse
 from kakoi.hub import schema
 from kakoi.hub.budgets import Budgets
+from kakoi.hub.crowd import Crowd
 from kakoi.hub.database import Database
 from kakoi.hub.files import TEMPORARY, disk_errors, exclusively, read_secret, sweep, write_whole
+from kakoi.hub.gauge import Gauge
 from kakoi.hub.http import Budget
 from kakoi.hub.identify import Authenticator
 from kakoi.hub.log import Log
@@ -28,6 +30,7 @@ from kakoi.hub.remote import open_blobs
 from kakoi.hub.replay import NONCES_FILE, FileNonces, Nonces, SharedNonces, SteadyClock
 from kakoi.hub.runs import Runs
 from kakoi.hub.settings import Settings
+from kakoi.hub.tickets import Tickets
 from kakoi.hub.uploads import Uploads
 
 DATABASE_FILE: Final = "hub.sqlite"
@@ -59,18 +62,22 @@ class Hub:
         stack.callback(self.database.close)
         self.log = Log(settings.directory, self.database, settings.log_origin)
         self.blobs = open_blobs(settings)
-        self.budgets = Budgets(limits, time.monotonic)
+        self.crowd = Crowd(limits, time.monotonic)
+        self.budgets = Budgets(limits, time.monotonic, self.crowd.punish)
         self.objects = Objects(self.database, self.budgets, limits)
         self.quota = Quota(self.database, limits)
         self.parts = Uploads(self.blobs, self.quota, limits)
         self.runs = Runs(self.database, limits.claim_seconds)
         self.notifier = Notifier(limits.waiters)
         self.database.on_news = self.notifier.publish
-        self.requests = Budget(limits.requests, "requests")
-        self.uploads = Budget(limits.uploads, "uploads")
-        self.downloads = Budget(limits.downloads, "downloads")
-        self.memory = Budget(limits.object_bytes_in_flight, "objects at the same time")
-        self.authenticator = self._authenticator(stack, _operator_token(settings))
+        self.requests = Budget(limits.requests, "requests", reserve=limits.reserve_requests)
+        self.uploads = Budget(limits.uploads, "uploads", reserve=limits.reserve)
+        self.downloads = Budget(limits.downloads, "downloads", reserve=limits.reserve)
+        self.memory = Budget(limits.object_bytes_in_flight, "objects at the same time", reserve=limits.reserve)
+        operator_token = _operator_token(settings)
+        self.authenticator = self._authenticator(stack, operator_token)
+        self.tickets = Tickets(operator_token, now)
+        self.gauge = Gauge(limits, SystemRandom().random)
         self._tasks: list[asyncio.Task[None]] = []
 
     def keep(self, stack: ExitStack) -> None:
@@ -80,7 +87,11 @@ class Hub:
     def start(self) -> None:
         """Begin to write and to look after claims. Call in the event loop."""
         self.database.start()
-        self._tasks = [asyncio.create_task(self._expire()), asyncio.create_task(self._watch())]
+        self._tasks = [
+            asyncio.create_task(self._expire()),
+            asyncio.create_task(self._watch()),
+            asyncio.create_task(self.gauge.watch()),
+        ]
 
     async def close(self) -> None:
         """Finish what was begun and let go of everything."""

@@ -31,6 +31,10 @@ from kakoi.wire.messages import RunFailure, RunRequest, SealedResult, Session
 
 _REMEMBERED: Final = 4096
 """Keys (about 3 KB each) that are kept in memory."""
+_BEGINNING: Final = b'{"payload":"'
+"""How canonical envelopes begin: nothing else is worth parsing."""
+_STRANGERS_MOST: Final = 256 * 1024
+"""Bytes of payload that are read before it is known who signed them."""
 _ENDS: Final = (SealedResult.KIND, RunFailure.KIND)
 """What ends a run for its analyst: a run has one of them, once."""
 
@@ -60,6 +64,15 @@ class Admitted:
     """Whose quota it counts against; empty for what runs make."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """What became of an object: its place in the feed, whether it is new, and who helped a run at work along with it."""
+
+    item: FeedItem
+    new: bool
+    helps: str
+
+
 class Objects:
     """The hub's objects."""
 
@@ -69,28 +82,26 @@ class Objects:
 
     async def put(
         self, object_id: ObjectId, body: bytes, token: str, who: Identity, sender: Principal
-    ) -> tuple[FeedItem, bool]:
-        """Store an object; its place in the feed, and whether it is new. Cheap checks come first.
+    ) -> Taken:
+        """Store an object. Cheap checks come first.
 
-        1. the envelope is canonical and its payload has the id;
-        2. kind, size and references are acceptable;
-        3. the signer is known (or introduces itself) and may sign this kind;
-        4. whoever sends it has not sent too many wrong signatures, too many new cards, too many objects;
-        5. both signatures verify;
+        1. whoever sends it has not sent too many that were wrong;
+        2. the envelope is canonical and its payload has the id;
+        3. both signatures verify, if the signer is known; if not, it is small enough to introduce one;
+        4. kind, size and references are acceptable, and the signer may sign this kind;
+        5. it is within the budgets of new cards and of objects;
         6. in one transaction: unless the object is there already, contract, run and claim fit, and object, references,
            key, run and log entry are written, and counted against the signer's quota.
 
         Raises Malformed, Refused or, beyond a budget, Later.
         """
-        envelope = Envelope.decode(body)
-        if envelope.payload_id != object_id:
-            raise Malformed("hub.object-id", "expected a payload with the id in the address, got another")
+        envelope, verified = await self._read(object_id, body, token, who)
         what = describe(envelope)
         if what.rule.name == PartyCard.KIND:
             found = await self._database.read(lambda connection: _find(connection, object_id))
             if found is not None:
-                return found, False  # everybody sends a card before anything else
-        holder = await self._verified(envelope, what, who)
+                return Taken(item=found, new=False, helps="")  # everybody sends a card before anything else
+        holder = await self._verified(envelope, what, who, verified)
         if sender.kind == "newcomer" and (what.rule.name != PartyCard.KIND or holder.key.ed25519 != sender.public):
             raise Refused(
                 "hub.key-unknown",
@@ -100,20 +111,55 @@ class Objects:
         admitted = Admitted(
             id=object_id, envelope=body, what=what, holder=holder, token=token, keeper=_keeper(what, who)
         )
-        return await self._database.write(lambda transaction: store(transaction, admitted, self._limits))
+        return await self._database.write(
+            lambda transaction: store(transaction, admitted, self._limits), vital=who.vital
+        )
 
-    async def _verified(self, envelope: Envelope, what: Described, who: Identity) -> Holder:
+    async def _read(
+        self, object_id: ObjectId, body: bytes, token: str, who: Identity
+    ) -> tuple[Envelope, VerifyingKey | None]:
+        """The envelope, and the key that was found to have signed it if it is one the hub knows.
+
+        Reading a payload can cost far more than verifying its signatures, so strangers' payloads are read only if they are
+        small, as those are that introduce somebody.
+        """
         self._budgets.may_verify(who)
         try:
+            if not body.startswith(_BEGINNING):
+                raise Malformed("hub.envelope", "expected an envelope, got something else")
+            envelope = Envelope.decode(body)
+            if envelope.payload_id != object_id:
+                raise Malformed("hub.object-id", "expected a payload with the id in the address, got another")
+            holder = await self._known_signer(envelope)
+            if holder is not None:
+                dsse.verify(envelope, holder.key, payload_type=envelope.payloadType)
+            elif len(envelope.payload) > _STRANGERS_MOST and not (who.vital or token):
+                raise _unknown()
+        except (Malformed, Refused):
+            self._budgets.wrong_signature(who)
+            raise
+        return envelope, None if holder is None else holder.key
+
+    async def _known_signer(self, envelope: Envelope) -> Holder | None:
+        try:
+            return await self._look_up(tuple(sorted(entry.keyid for entry in envelope.signatures)), "")
+        except Refused:
+            return None
+
+    async def _verified(
+        self, envelope: Envelope, what: Described, who: Identity, verified: VerifyingKey | None
+    ) -> Holder:
+        try:
             holder = await self._holder(envelope, what)
-            dsse.verify(envelope, holder.key, payload_type=what.payload_type)
+            if holder.key != verified:
+                dsse.verify(envelope, holder.key, payload_type=what.payload_type)
         except (Malformed, Refused):
             self._budgets.wrong_signature(who)
             raise
         if what.rule.name == PartyCard.KIND:
             self._budgets.card(who)
         elif what.rule.signer == "party":
-            self._budgets.object(what.hex_member(what.rule.named_by))
+            self._budgets.object(what.hex_member(what.rule.named_by), who)
         return holder
 
     async def get(self, object_id: ObjectId) -> bytes:
@@ -179,16 +225,20 @@ def _known(connection: Connection, keyids: Sequence[str]) -> Holder:
     query = select(schema.keys).where(columns.ed25519_keyid.in_(keyids), columns.mldsa65_keyid.in_(keyids))
     rows = connection.execute(query).all()
     if not rows or len({(row.ed25519_keyid, row.mldsa65_keyid, row.run) for row in rows}) != 1:
-        raise Refused(
-            "hub.signer-unknown",
-            "expected the signature of a party or session that the hub knows, got another's",
-            hint="upload the party card first",
-        )
+        raise _unknown()
     return Holder(
         key=VerifyingKey(ed25519=bytes(rows[0].ed25519), mldsa65=bytes(rows[0].mldsa65)),
         objects=frozenset(row.object for row in rows),
         run=rows[0].run or "",
         attempt=rows[0].attempt or 0,
+    )
+
+
+def _unknown() -> Refused:
+    return Refused(
+        "hub.signer-unknown",
+        "expected the signature of a party or session that the hub knows, got another's",
+        hint="upload the party card first",
     )
 
 
@@ -201,16 +251,15 @@ def _find(connection: Connection, object_id: str) -> FeedItem | None:
 # -- writing
 
 
-def store(transaction: Transaction, item: Admitted, limits: Limits) -> tuple[FeedItem, bool]:
+def store(transaction: Transaction, item: Admitted, limits: Limits) -> Taken:
     """Write an object with all that hangs on it. Refuses before it writes."""
     found = _find(transaction.connection, item.id)
     if found is not None:
-        return found, False
+        return Taken(item=found, new=False, helps="")
     what = item.what
     if what.rule.of_contract:
         _check_party(transaction.connection, item)
-    if what.rule.of_run:
-        _check_run(transaction, item)
+    helps = _check_run(transaction, item) if what.rule.of_run else ""
     if item.keeper:
         count_object(transaction, item.keeper, len(item.envelope), limits)
     seq = transaction.next_seq()
@@ -223,11 +272,12 @@ def store(transaction: Transaction, item: Admitted, limits: Limits) -> tuple[Fee
     if what.rule.signer == "itself":
         _store_key(transaction, item)
     if kind == RunRequest.KIND:
+        helps = _known_analyst(transaction.connection, item)
         _store_run(transaction, item, seq)
     if what.rule.logged:
         transaction.append(leaf_hash(kind, item.id), kind=kind, digest=item.id)
     transaction.news.append(ObjectNews(kind=kind, references=what.references))
-    return FeedItem(seq=seq, id=item.id, kind=kind), True
+    return Taken(item=FeedItem(seq=seq, id=item.id, kind=kind), new=True, helps=helps)
 
 
 def _store_key(transaction: Transaction, item: Admitted) -> None:
@@ -282,8 +332,9 @@ def _check_party(connection: Connection, item: Admitted) -> None:
         raise Refused("hub.not-a-party", f"expected {item.what.rule.name} from a party of the contract, got another's")
 
 
-def _check_run(transaction: Transaction, item: Admitted) -> None:
+def _check_run(transaction: Transaction, item: Admitted) -> str:
     """The run is here and belongs to the contract; whatever a session says comes with the token of its run's live claim.
+    Returns who helps a run along that an enclave holds at this moment: a party's id, or ``enclave``; or nothing.
 
     The claim is compared in the transaction that stores the object, with the head's row locked: an enclave that slept
     while its run went to another one can publish nothing any more, however late its request arrives.
@@ -298,6 +349,18 @@ def _check_run(transaction: Transaction, item: Admitted) -> None:
         _check_claim(transaction, item, run)
     if item.what.rule.name in _ENDS and _ended(transaction.connection, run.run):
         raise Refused("hub.run-ended", "expected a run without a result or failure, got one that has ended")
+    if run.state != "claimed":
+        return ""
+    return "enclave" if item.what.rule.fenced else item.what.hex_member(item.what.rule.named_by)
+
+
+def _known_analyst(connection: Connection, item: Admitted) -> str:
+    """The signer of a request under a contract that an enclave has worked for before; or nothing."""
+    columns = schema.runs.c
+    worked = select(columns.run).where(columns.contract == item.what.hex_member("contract"), columns.attempt > 0)
+    if connection.execute(worked.limit(1)).first() is None:
+        return ""
+    return item.what.hex_member(item.what.rule.named_by)
 
 
 def _check_claim(transaction: Transaction, item: Admitted, run: Row[Any]) -> None:

@@ -14,18 +14,23 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from kakoi.core.errors import Unavailable
+from kakoi.hub.budgets import prefix_of
+from kakoi.hub.crowd import Crowd
 from kakoi.hub.http import error_answer
 from kakoi.hub.settings import Limits
 
 _LINGER_SECONDS: Final = 2
+_HURRY: Final = 5
+"""So many times sooner are strangers let go of when connections get short."""
 _LINGER_BYTES: Final = 1024 * 1024
 
 
-def limited(limits: Limits) -> type[H11Protocol]:
+def limited(limits: Limits, crowd: Crowd) -> type[H11Protocol]:
     """The protocol class for a server with these limits."""
 
     class LimitedProtocol(_LimitedProtocol):
         hub_limits = limits
+        hub_crowd = crowd
 
     return LimitedProtocol
 
@@ -34,18 +39,27 @@ class _LimitedProtocol(H11Protocol):
     """One connection. ``since`` holds when each thing that must end began."""
 
     hub_limits: Limits
+    hub_crowd: Crowd
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
         self._head_since: float | None = None
         self._stall_since: float | None = None
         self._closing_since: float | None = None
+        self._idle_since: float | None = None
         self._unwanted = 0
+        self._prefix = ""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client connects; one too many is told so and let go."""
+        """A client connects. One too many of its network is cut without a word; one too many of all is told so."""
+        peer = transport.get_extra_info("peername")
+        self._prefix = prefix_of(str(peer[0]) if peer else "")
+        fits = self.hub_crowd.enter(self._prefix)
         super().connection_made(transport)
         self._head_since = self.loop.time()
+        if not fits:
+            transport.abort()
+            return
         if len(self.connections) > self.hub_limits.connections:
             full = error_answer(Unavailable("hub.busy", "expected a free connection, got none", hint="try again later"))
             lines = b"".join(b"%s: %s\r\n" % pair for pair in full.raw_headers)
@@ -54,11 +68,19 @@ class _LimitedProtocol(H11Protocol):
             )
             transport.close()
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is gone."""
+        if self._prefix:
+            self.hub_crowd.leave(self._prefix)
+            self._prefix = ""
+        super().connection_lost(exc)
+
     def data_received(self, data: bytes) -> None:
         """Bytes arrive: part of a head, of a body, or of a body that nobody wants any more."""
         if self.transport.is_closing():
             return
         super().data_received(data)
+        self._idle_since = None
         if self.cycle is not None and not self.cycle.response_complete:
             self._head_since = None
         elif self._head_since is None:
@@ -71,6 +93,7 @@ class _LimitedProtocol(H11Protocol):
     def on_response_complete(self) -> None:
         """An answer is out: the next head may take its time from its first byte on."""
         self._head_since, self._unwanted = None, 0
+        self._idle_since = self.loop.time()
         super().on_response_complete()
 
     def pause_writing(self) -> None:
@@ -83,14 +106,22 @@ class _LimitedProtocol(H11Protocol):
         self._stall_since = None
         super().resume_writing()
 
+    @property
+    def _vital(self) -> bool:
+        """True if its last request came with a ticket."""
+        who = self.scope.get("state", {}).get("who") if self.scope else None
+        return who is not None and who.vital
+
     def sweep(self, now: float) -> None:
-        """End the connection if it holds something for too long."""
+        """End the connection if it holds something for too long; sooner, when there is hardly room for others."""
         if self.transport.is_closing():
             self._closing_since = self._closing_since or now
         limits = self.hub_limits
+        hurry = _HURRY if self.hub_crowd.pressed and not self._vital else 1
         for since, seconds in (
-            (self._head_since, limits.head_seconds),
-            (self._stall_since, limits.stall_seconds),
+            (self._head_since, limits.head_seconds / hurry),
+            (self._stall_since, limits.stall_seconds / hurry),
+            (self._idle_since if hurry > 1 else None, limits.keep_alive_seconds / hurry),
             (self._closing_since, _LINGER_SECONDS),
         ):
             if since is not None and now - since > seconds:

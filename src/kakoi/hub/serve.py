@@ -121,7 +121,7 @@ class HubServer(uvicorn.Server):
         config = uvicorn.Config(
             app_of(hub, self._stop, self._refused),
             loop="asyncio",
-            http=limited(limits),
+            http=limited(limits, hub.crowd),
             ws="none",
             lifespan="on",
             log_config=None,

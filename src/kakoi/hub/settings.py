@@ -19,6 +19,20 @@ class Limits:
 
     connections: int = 1024
     """Open connections; more are answered 503 and closed."""
+    prefix_connections: int = 256
+    """Open connections from one address prefix; more are cut."""
+    prefix_connections_new: float = 100
+    """New connections a second from one address prefix, in the long run; ten times as many at once."""
+    penalty_seconds: float = 5
+    """For so long a prefix that spent its budget of requests gets a sixteenth of its connections."""
+    late_seconds: float = 0.1
+    """Lateness of the hub's own timers from which strangers are sent away, if they are many ..."""
+    late_requests: float = 50
+    """... as many as this a second."""
+    reserve_requests: float = 0.75
+    """Share of ``requests`` that only those can use who take part in runs at work."""
+    reserve: float = 0.25
+    """The same of uploads, downloads, memory and queue."""
     requests: int = 128
     """Requests carried out at the same time, not counting those that wait for news."""
     waiters: int = 1024
@@ -57,6 +71,12 @@ class Limits:
     """The same, from all prefixes together."""
     prefix_requests: float = 400
     """Requests a second from one address prefix, in the long run; twenty times as many at once."""
+    party_requests: float = 200
+    """Requests a second from a party that takes part in runs, in the long run; twenty times as many at once."""
+    newcomer_bytes: float = 8 * MIB
+    """Bytes of objects a second by all that take part in no run yet, in the long run; eight times as many at once."""
+    newcomer_objects: float = 20
+    """Objects a second from one address prefix by parties that take part in no run yet; forty times as many at once."""
     party_objects: float = 50
     """Objects a second that one party may store, in the long run; twenty times as many at once."""
     prefix_cards: float = 0.05

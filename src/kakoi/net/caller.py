@@ -30,6 +30,9 @@ T = TypeVar("T")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _HEADER: Final = re.compile(r"[ -~]*\Z")
 _RETRY_AFTER_MOST: Final = 60
+TICKET: Final = "Kakoi-Ticket"
+"""What a hub under attack knows its clients by: it gives it, and the client sends it along. It is worth nothing to others."""
+_TICKET: Final = re.compile(r"[0-9a-z.]{1,200}\Z")
 _WAIT_MOST: Final = 60
 _TIME: Final = ("hub.signature-time", "hub.status-401")
 """The answer to a HEAD has no body, so no code."""
@@ -152,6 +155,7 @@ class Caller:
         self._signatures = None if identity is None else _Signatures(identity)
         self._transport = Transport(base_url, connect_seconds=patience.connect, tls=tls, plain_http=insecure_plain_http)
         self.closed = threading.Event()
+        self._ticket: Mapping[str, str] = {}
         self._pause = self.closed.wait if pause is None else pause
         self._chance = random.SystemRandom().random if chance is None else chance
 
@@ -178,6 +182,9 @@ class Caller:
         start = body.source.tell()
         for _ in range(_REPAIRS):
             with self._transport.exchange(self._request(call, body)) as answer:
+                ticket = answer.header(TICKET)
+                if ticket and _TICKET.match(ticket):
+                    self._ticket = {TICKET: ticket}
                 if answer.status != 401 or self._signatures is None:
                     yield answer
                     return
@@ -199,7 +206,7 @@ class Caller:
         return Request(
             method=call.method,
             target=target,
-            headers={"Accept": "application/json", **headers},
+            headers={"Accept": "application/json", **self._ticket, **headers},
             body=body,
             idle=patience.idle + call.wait,
             total=patience.total + call.wait + call.extra + body.length / patience.slowest,

@@ -106,7 +106,7 @@ def test_a_sender_that_vanishes_or_dawdles_leaves_nothing(hub: HubClient, server
 def test_more_uploads_than_places_are_asked_to_come_again(hub: HubClient, server: HubServer) -> None:
     data = random_blob(200_000)
     socks = []
-    for number in range(4):
+    for number in range(6):
         sock = connect(server)
         socks.append(sock)
         head = f"PUT /v1/blobs/{number:064x} HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\nbegin".encode()

@@ -257,7 +257,7 @@ def _wait(url: str) -> None:
 def test_the_memory_for_arriving_objects_is_one_budget(tmp_path: Path) -> None:
     limits = Limits(object_bytes_in_flight=1000, free_bytes=0)
     with running(Settings(directory=tmp_path / "hub", port=0, limits=limits)) as one, connect(one) as sock:
-        sock.sendall(signed(one, f"PUT /v1/objects/{ZERO} HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n".encode()))
+        sock.sendall(signed(one, f"PUT /v1/objects/{ZERO} HTTP/1.1\r\nHost: x\r\nContent-Length: 700\r\n\r\n".encode()))
         time.sleep(0.2)
         status, body = raw(
             one, signed(one, f"PUT /v1/objects/{ZERO} HTTP/1.1\r\nHost: x\r\nContent-Length: 200\r\n\r\n".encode())

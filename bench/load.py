@@ -1,0 +1,298 @@
+"""Attackers and legitimate clients side by side at one hub, on loopback: what is left for whoever releases keys?
+
+Generator, clients and hub share this machine's cores, so the numbers are those of a hub that has lost most of its processor
+to the attack's own sender: they tell what holds, not how much a hub can do. The table says how busy the machine was.
+
+Criteria (issue 7): at least 90 % of key releases within 2 s, memory bounded, nothing lost or damaged, full service within 5 s.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from bench._attackers import KINDS
+from bench._clinic import SECONDS, Clinic, Machine, Numbers, Party, client
+from kakoi.core.errors import KakoiError
+from kakoi.core.ids import BlobId
+from kakoi.hub import upkeep
+from kakoi.hub.settings import Settings
+from kakoi.net.client import HubClient
+
+ALONE_SECONDS: Final = 6
+TOGETHER_SECONDS: Final = 20
+CALM_SECONDS: Final = 5
+CLINICS: Final = 4
+_BLOB: Final = 24 * 1024 * 1024
+_FORGED, _SPAM_PARTIES, _SPAM = 64, 8, 1200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """One phase: how many keys were asked for, how many came in time, and what it took."""
+
+    name: str
+    seconds: float
+    asked: int
+    in_time: int
+    median: float
+    slowest: float
+    resident: int
+    """The hub's megabytes at their most, so far."""
+    hub_cpu: float
+    """Share of one core that the hub got."""
+    attack: str
+    """What the attackers did, and what was left of it."""
+
+    @property
+    def share(self) -> float:
+        return self.in_time / self.asked if self.asked else 0.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Field:
+    """A hub in a process of its own, with clinics and enclaves at work."""
+
+    directory: Path
+    process: subprocess.Popen[bytes]
+    url: str
+    numbers: Numbers
+    stop: threading.Event
+    ammunition: str
+    threads: list[threading.Thread]
+
+    def resident(self) -> int:
+        """Peak megabytes."""
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) // 1024
+        raise AssertionError("no such line")
+
+    def cpu(self) -> float:
+        """Seconds of processor time."""
+        parts = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(parts[11]) + int(parts[12])) / os.sysconf("SC_CLK_TCK")
+
+    def phase(self, name: str, kinds: Sequence[str], seconds: float) -> Outcome:
+        """Attack with ``kinds`` (none: calm) for so long, and see how the clinics fare."""
+        begun, used = time.monotonic(), self.cpu()
+        said = ""
+        if kinds:
+            command = [sys.executable, "-m", "bench._attackers", self.url, str(seconds), *kinds]
+            done = subprocess.run(
+                command,
+                input=self.ammunition,
+                capture_output=True,
+                text=True,
+                timeout=seconds + 60,
+                check=True,
+                cwd=Path(__file__).parents[1],
+            )
+            counts = json.loads(done.stdout.splitlines()[-1])
+            said = ", ".join(f"{kind} {count / seconds:,.0f}/s" for kind, count in sorted(counts.items()))
+        else:
+            time.sleep(seconds)
+        ended = time.monotonic()
+        cpu = (self.cpu() - used) / (ended - begun)
+        deadline = ended + 16  # whatever was asked for under the attack has its end by then
+        time.sleep(SECONDS + 0.5)
+        found = self.numbers.between(begun, ended)
+        assert time.monotonic() < deadline
+        good = [value for value in found if value is not None and value <= SECONDS]
+        all_times = [value for value in found if value is not None]
+        return Outcome(
+            name=name,
+            seconds=ended - begun,
+            asked=len(found),
+            in_time=len(good),
+            median=statistics.median(all_times) if all_times else float("inf"),
+            slowest=max(all_times, default=float("inf")),
+            resident=self.resident(),
+            hub_cpu=cpu,
+            attack=said,
+        )
+
+    def recovered(self, usual: float) -> float:
+        """Seconds from now until keys travel as usual again, or nearly: five in a row."""
+        begun = time.monotonic()
+        while time.monotonic() < begun + 60:
+            time.sleep(0.2)
+            found = self.numbers.between(begun, time.monotonic())
+            for at in range(len(found) - 4):
+                row = found[at : at + 5]
+                if all(value is not None and value <= max(3 * usual, 0.5) for value in row):
+                    first = sorted(begin for begin, _ in self.numbers.releases if begin >= begun)[at]
+                    return first - begun
+        return float("inf")
+
+
+@contextmanager
+def field(*, clinics: int = CLINICS, pause: float = 0.4) -> Iterator[Field]:
+    """Everything at work, nobody attacking yet."""
+    with tempfile.TemporaryDirectory(prefix="kakoi-load-") as name:
+        directory = Path(name) / "hub"
+        code = (
+            "import pathlib,sys; from kakoi.hub.serve import serve; from kakoi.hub.settings import Settings;"
+            "serve(Settings(directory=pathlib.Path(sys.argv[1]), port=0))"
+        )
+        with (Path(name) / "hub.log").open("wb") as log:
+            process = subprocess.Popen([sys.executable, "-c", code, str(directory)], stderr=log)
+            try:
+                yield _fill(directory, process, clinics, pause)
+            finally:
+                if process.poll() is None:
+                    process.terminate()
+                    with suppress(subprocess.TimeoutExpired):
+                        process.wait(timeout=30)
+                    process.kill()
+
+
+def _fill(directory: Path, process: subprocess.Popen[bytes], clinics: int, pause: float) -> Field:
+    deadline = time.monotonic() + 60
+    while not (directory / "address").exists():
+        assert process.poll() is None, "the hub ended at once"
+        assert time.monotonic() < deadline, "the hub did not start"
+        time.sleep(0.05)
+    url = (directory / "address").read_text().strip()
+    token = (directory / "operator.token").read_text().strip()
+    numbers, stop = Numbers(), threading.Event()
+    made = [Clinic(number, url, numbers, stop, pause) for number in range(1, clinics + 1)]
+    machines = [Machine(number, url, token, numbers, stop) for number in range(1, clinics + 1)]
+    threads = [thread for clinic in made for thread in clinic.threads]
+    threads += [thread for machine in machines for thread in machine.threads]
+    ammunition = _ammunition(url, made[0])
+    for thread in threads:
+        thread.start()
+    return Field(
+        directory=directory,
+        process=process,
+        url=url,
+        numbers=numbers,
+        stop=stop,
+        ammunition=ammunition,
+        threads=threads,
+    )
+
+
+def _ammunition(url: str, clinic: Clinic) -> str:
+    """What attackers have: a public blob, forgeries under a public card's keys, and parties of their own."""
+    with client(url, "127.65.0.1") as hub:
+        data = os.urandom(_BLOB)
+        blob = BlobId(hashlib.sha256(data).hexdigest())
+        hub.put_blob(blob, io.BytesIO(data), len(data))
+        parties = [Party(f"Sybil {number}") for number in range(_SPAM_PARTIES)]
+        for party in parties:
+            hub.put_object(party.card)
+    forged = []
+    for number in range(_FORGED):
+        real = clinic.owner.sign("analysis", author=clinic.owner.id, number=number)
+        first, second = real.signatures
+        twisted = bytes([second.sig[0] ^ 1]) + second.sig[1:]  # Ed25519 holds: the costly one must be looked at
+        bad = replace(real, signatures=(first, replace(second, sig=twisted)))
+        forged.append((bad.payload_id, bad.encode().decode()))
+    spam = [
+        parties[number % _SPAM_PARTIES].sign("analysis", author=parties[number % _SPAM_PARTIES].id, number=number)
+        for number in range(_SPAM)
+    ]
+    items = [(item.payload_id, item.encode().decode()) for item in spam]
+    return json.dumps({"blob": blob, "forged": forged, "spam": items})
+
+
+def finish(place: Field) -> tuple[int, int]:
+    """Stop everybody, and look into everything: confirmed objects that are still there, and entries of the log.
+
+    Raises Fatal if the hub's database or a blob is damaged, AssertionError if a confirmed object is gone.
+    """
+    place.stop.set()
+    for thread in place.threads:
+        thread.join(timeout=30)
+    with HubClient(place.url) as hub:
+        for envelope in place.numbers.confirmed:
+            assert hub.get_object(envelope.payload_id).payload == envelope.payload
+    place.process.terminate()
+    place.process.wait(timeout=60)
+    found = upkeep.check(Settings(directory=place.directory), blobs=True)
+    return len(place.numbers.confirmed), found.size
+
+
+def signed_rate(place: Field, seconds: float = 4) -> float:
+    """Signed small objects a second that a calm hub takes, from four connections of as many parties."""
+    parties = [Party(f"Rate {number}") for number in range(4)]
+    each = 600
+    ready = [[p.sign("analysis", author=p.id, number=n) for n in range(each)] for p in parties]
+    done = [0] * len(parties)
+
+    def send(number: int) -> None:
+        with client(place.url, f"127.30.{number}.1") as hub:
+            hub.put_object(parties[number].card)
+            until = time.monotonic() + seconds
+            for envelope in ready[number]:
+                if time.monotonic() > until:
+                    return
+                with suppress(KakoiError):
+                    hub.put_object(envelope)
+                    done[number] += 1
+
+    threads = [threading.Thread(target=send, args=(number,)) for number in range(len(parties))]
+    begun = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(done) / (time.monotonic() - begun)
+
+
+def row(outcome: Outcome) -> tuple[str, float, str]:
+    """A line of the table."""
+    detail = (
+        f"{outcome.in_time} of {outcome.asked} keys in {SECONDS:g} s, median {outcome.median:.2f} s, slowest "
+        f"{outcome.slowest:.2f} s; hub {outcome.resident} MB, {outcome.hub_cpu:.0%} of a core; {outcome.attack or 'nobody attacks'}"
+    )
+    return f"keys in time, {outcome.name}", outcome.share, detail
+
+
+def run() -> list[tuple[str, float, str]]:
+    """Each attack alone, then all together."""
+    rows: list[tuple[str, float, str]] = [("load of the machine before", os.getloadavg()[0], f"{os.cpu_count()} cores")]
+    with field() as place:
+        place.phase("warming up", (), 2)
+        rate = signed_rate(place)
+        calm = place.phase("calm", (), CALM_SECONDS)
+        rows += [("signed objects a second, calm", rate, "four connections beside the clinics"), row(calm)]
+        for kind in KINDS:
+            rows.append(row(place.phase(kind, (kind,), ALONE_SECONDS)))
+        together = place.phase("all together", tuple(KINDS), TOGETHER_SECONDS)
+        rows.append(row(together))
+        rows.append(("seconds to full service", place.recovered(calm.median), "five keys in a row as usual"))
+        rows.append(row(place.phase("calm again", (), CALM_SECONDS)))
+        confirmed, entries = finish(place)
+        rows.append(("objects lost or damaged", 0, f"{confirmed} confirmed, {entries} entries of the log verified"))
+    rows.append(("load of the machine after", os.getloadavg()[0], "of the attack itself, mostly"))
+    return rows
+
+
+def attacked(seconds: float) -> tuple[Outcome, Outcome, float, int]:
+    """The short version, for a test: calm, all attacks at once, recovery; the number of confirmed objects that were verified."""
+    with field() as place:
+        place.phase("warming up", (), 2)
+        calm = place.phase("calm", (), 3)
+        together = place.phase("all together", tuple(KINDS), seconds)
+        recovered = place.recovered(calm.median)
+        confirmed, _ = finish(place)
+    return calm, together, recovered, confirmed
+
+
+__all__: list[Any] = ["attacked", "field", "finish", "run"]
