@@ -149,7 +149,9 @@ class Api:
         number = Query.number(str(request.path_params["number"]), "the part")
         length = announced(request, self._hub.parts.part_length(size, number))
         with self._hub.uploads.take(vital=who_asks(request).vital):
-            data = b"".join([chunk async for chunk in chunks(request, length, self._limits)])
+            data = bytearray()  # not pieces that are joined: they would be in memory twice
+            async for chunk in chunks(request, length, self._limits):
+                data += chunk
             await self._hub.parts.part(who_asks(request), blob, size, number, digest, data)
         return answer(PartHeld(number=number, digest=digest), status=201)
 

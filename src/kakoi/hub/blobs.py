@@ -74,7 +74,7 @@ class Blobs(ABC):
         """
 
     @abstractmethod
-    async def _keep(self, path: str, data: bytes) -> None:
+    async def _keep(self, path: str, data: bytes | bytearray) -> None:
         """Store a few megabytes whole, or not at all."""
 
     @abstractmethod
@@ -122,7 +122,7 @@ class Blobs(ABC):
             raise unavailable(error) from error
         return found
 
-    async def put_part(self, upload: str, number: int, digest: str, data: bytes) -> None:
+    async def put_part(self, upload: str, number: int, digest: str, data: bytes | bytearray) -> None:
         """Keep one part whose SHA-256 was found to be ``digest``."""
         await asyncio.to_thread(self.require_space, len(data))
         await self._keep(_part(upload, number, digest), data)
@@ -237,7 +237,7 @@ class LocalBlobs(Blobs):
     async def _renew(self, blob: BlobId) -> None:
         await asyncio.to_thread(os.utime, self._directory / place(blob))
 
-    async def _keep(self, path: str, data: bytes) -> None:
+    async def _keep(self, path: str, data: bytes | bytearray) -> None:
         def write() -> None:
             whole = self._directory / path
             with disk_errors(self._directory):

@@ -18,7 +18,7 @@ TEMPORARY = ".incoming-"
 """Prefix of files that are being written; whatever has it at start-up is left over from a crash."""
 
 
-def write_whole(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+def write_whole(path: Path, data: bytes | bytearray, *, mode: int = 0o644) -> None:
     """Replace ``path`` by ``data``: afterwards it holds the old bytes or the new ones, whatever happens."""
     with disk_errors(path.parent):
         handle, name = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)

@@ -95,9 +95,9 @@ class RemoteBlobs(Blobs):
         except (*MISSING, BaseError):
             return
 
-    async def _keep(self, path: str, data: bytes) -> None:
+    async def _keep(self, path: str, data: bytes | bytearray) -> None:
         try:
-            await obstore.put_async(self._store, path, data, use_multipart=False)
+            await obstore.put_async(self._store, path, bytes(data), use_multipart=False)
         except BaseError as error:
             raise unavailable(error) from error
 

@@ -59,7 +59,9 @@ class Uploads:
             raise Malformed("hub.part", "expected the number of a part of this blob, got another")
         return min(self._limits.part_bytes, size - start)
 
-    async def part(self, who: Identity, blob: BlobId, size: int, number: int, digest: str, data: bytes) -> None:
+    async def part(
+        self, who: Identity, blob: BlobId, size: int, number: int, digest: str, data: bytes | bytearray
+    ) -> None:
         """Keep one part. Raises Malformed unless it is what was announced."""
         if sha256(data).hexdigest() != digest:
             raise Malformed("hub.blob-digest", "expected bytes with the SHA-256 in the address, got others")

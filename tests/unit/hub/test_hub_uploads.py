@@ -109,8 +109,8 @@ def test_an_upload_goes_on_where_it_ended(tmp_path: Path) -> None:
     with hub_with(tmp_path / "hub") as (server, hub):
         original = server.hub.blobs.put_part
 
-        async def counted(upload: str, number: int, digest: str, data: bytes) -> None:
-            taken.append(data)
+        async def counted(upload: str, number: int, digest: str, data: bytes | bytearray) -> None:
+            taken.append(bytes(data))
             await original(upload, number, digest, data)
 
         server.hub.blobs.put_part = counted  # type: ignore[method-assign]
