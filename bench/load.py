@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import os
+import secrets
 import statistics
 import subprocess
 import sys
@@ -23,21 +24,24 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
-from bench._attackers import KINDS
+from bench._attackers import KINDS, ZERO
 from bench._clinic import SECONDS, Clinic, Machine, Numbers, Party, client
 from kakoi.core.errors import KakoiError
 from kakoi.core.ids import BlobId
 from kakoi.hub import upkeep
 from kakoi.hub.settings import Settings
 from kakoi.net.client import HubClient
+from kakoi.net.identity import Identity, enclave_identity
+from kakoi.net.signature import Message, Parameters, base, content_digest, fields_of
 
 ALONE_SECONDS: Final = 6
 TOGETHER_SECONDS: Final = 20
 CALM_SECONDS: Final = 5
 CLINICS: Final = 4
 _BLOB: Final = 24 * 1024 * 1024
-_FORGED, _SPAM_PARTIES, _SPAM = 64, 8, 1200
+_SPAM_PARTIES, _SPAM = 8, 1200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,27 +192,54 @@ def _fill(directory: Path, process: subprocess.Popen[bytes], clinics: int, pause
 
 
 def _ammunition(url: str, clinic: Clinic) -> str:
-    """What attackers have: a public blob, forgeries under a public card's keys, and parties of their own."""
-    with client(url, "127.65.0.1") as hub:
-        data = os.urandom(_BLOB)
-        blob = BlobId(hashlib.sha256(data).hexdigest())
-        hub.put_blob(blob, io.BytesIO(data), len(data))
-        parties = [Party(f"Sybil {number}") for number in range(_SPAM_PARTIES)]
-        for party in parties:
+    """What attackers have: parties of their own, and requests that those signed, each good once; and forgeries in an owner's name."""
+    parties = [Party(f"Sybil {number}") for number in range(_SPAM_PARTIES)]
+    data = os.urandom(_BLOB)
+    blob = BlobId(hashlib.sha256(data).hexdigest())
+    for number, party in enumerate(parties):
+        with client(url, f"127.65.{number}.1", party.identity) as hub:
             hub.put_object(party.card)
-    forged = []
-    for number in range(_FORGED):
-        real = clinic.owner.sign("analysis", author=clinic.owner.id, number=number)
-        first, second = real.signatures
-        twisted = bytes([second.sig[0] ^ 1]) + second.sig[1:]  # Ed25519 holds: the costly one must be looked at
-        bad = replace(real, signatures=(first, replace(second, sig=twisted)))
-        forged.append((bad.payload_id, bad.encode().decode()))
-    spam = [
-        parties[number % _SPAM_PARTIES].sign("analysis", author=parties[number % _SPAM_PARTIES].id, number=number)
-        for number in range(_SPAM)
-    ]
-    items = [(item.payload_id, item.encode().decode()) for item in spam]
-    return json.dumps({"blob": blob, "forged": forged, "spam": items})
+            if number == 0:
+                hub.put_blob(blob, io.BytesIO(data), len(data))
+    place, who = urlsplit(url).netloc, [party.identity for party in parties]
+
+    def many(count: int, method: str, target: str, body: bytes = b"", length: int = 0) -> list[str]:
+        return [_request(place, who[n % _SPAM_PARTIES], method, target, body, length) for n in range(count)]
+
+    spam = []
+    for number in range(_SPAM):
+        party = parties[number % _SPAM_PARTIES]
+        item = party.sign("analysis", author=party.id, number=number)
+        spam.append(_request(place, party.identity, "PUT", f"/v1/objects/{item.payload_id}", item.encode()))
+    alike = json.dumps({f"{n << 61:x}": n for n in range(20_000)}, separators=(",", ":")).encode()
+    refs = "&".join(f"ref=m{n}:{n << 61:064x}" for n in range(1, 9))
+    forger = replace(who[0], keyid=clinic.owner.identity.keyid)  # somebody else's key id, a well-formed signature
+    given = {
+        "flood": many(2000, "GET", "/v1/feed?limit=100") + many(400, "GET", "/v1/runs?limit=100"),
+        "slowread": many(400, "GET", f"/v1/blobs/{blob}"),
+        "bodies": many(400, "PUT", f"/v1/objects/{ZERO}", length=24 * 1024 * 1024),
+        "signatures": [_request(place, forger, "GET", "/v1/feed") for _ in range(64)],
+        "log": spam,
+        "keys": many(60, "PUT", f"/v1/objects/{ZERO}", alike) + many(200, "GET", f"/v1/feed?{refs}"),
+    }
+    return json.dumps(given)
+
+
+def _request(place: str, who: Identity, method: str, target: str, body: bytes = b"", length: int = 0) -> str:
+    """The bytes of a signed request, as latin-1; ``length``: a body is announced and not there."""
+    fields = {}
+    if body or length:
+        fields["Content-Length"] = str(length or len(body))
+        fields["Content-Digest"] = content_digest(hashlib.sha256(body).digest())
+    path, _, query = target.partition("?")
+    lower = {name.lower(): value for name, value in fields.items()}
+    message = Message(method=method, authority=place, path=path, query=query, fields=lower)
+    now = int(time.time())
+    nonce = secrets.token_urlsafe(16)
+    parameters = Parameters(created=now, keyid=who.keyid, expires=now + 300, nonce=nonce)
+    fields |= fields_of(message, parameters, who.sign(base(message, parameters)))
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {place}", *(f"{name}: {value}" for name, value in fields.items())]
+    return "\r\n".join(lines) + "\r\n\r\n" + body.decode("latin-1")
 
 
 def finish(place: Field) -> tuple[int, int]:
@@ -219,7 +250,8 @@ def finish(place: Field) -> tuple[int, int]:
     place.stop.set()
     for thread in place.threads:
         thread.join(timeout=30)
-    with HubClient(place.url) as hub:
+    token = (place.directory / "operator.token").read_text().strip()
+    with HubClient(place.url, identity=enclave_identity("auditor", token)) as hub:
         for envelope in place.numbers.confirmed:
             assert hub.get_object(envelope.payload_id).payload == envelope.payload
     place.process.terminate()
@@ -236,7 +268,7 @@ def signed_rate(place: Field, seconds: float = 4) -> float:
     done = [0] * len(parties)
 
     def send(number: int) -> None:
-        with client(place.url, f"127.30.{number}.1") as hub:
+        with client(place.url, f"127.30.{number}.1", parties[number].identity) as hub:
             hub.put_object(parties[number].card)
             until = time.monotonic() + seconds
             for envelope in ready[number]:

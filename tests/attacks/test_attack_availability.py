@@ -28,7 +28,7 @@ from kakoi.hub.settings import Limits, Settings
 from kakoi.net.caller import Call, Patience
 from kakoi.net.client import HubClient
 from support import fencing
-from support.hub_client import client_of
+from support.hub_client import client_of, signed
 from unit.hub.conftest import LIMITS, Clock, clock, hub, server, token, world  # noqa: F401 - fixtures
 from unit.hub.hubkit import Party, World, put_all
 from unit.hub.test_hub_uploads import LOOPBACK, PART, code, hub_with, keeps, put
@@ -130,7 +130,7 @@ def test_connections_of_a_crowd_leave_room_for_others(tmp_path: Path) -> None:
             sock.connect((host, int(port)))
             with suppress(OSError):
                 sock.sendall(b"GET /v1/health HTTP/1.1\r\nHost: x\r\n")
-        with HubClient(one.url) as hub:
+        with client_of(one) as hub:
             hub.health()
             deadline = time.monotonic() + 60
             while one.hub.crowd.total > 1 and time.monotonic() < deadline:
@@ -167,8 +167,8 @@ def test_a_flood_leaves_room_for_a_key_release(server: HubServer, hub: HubClient
     """Strangers hold every place they can get; an owner's key still reaches its enclave."""
     put_all(hub, world.setup)
     run = hub.put_object(world.request()).id
-    with HubClient(server.url, patience=Patience(attempts=1)) as enclave:
-        claim = enclave.claim(enclave="e", operator_token=token, seconds=60)
+    with client_of(server, patience=Patience(attempts=1)) as enclave:
+        claim = enclave.claim(enclave="e", seconds=60)
         assert claim is not None
         hub.put_object(world.answer("challenge", run))
         enclave.put_object(world.session(run)[1], claim=claim.token)
@@ -178,7 +178,7 @@ def test_a_flood_leaves_room_for_a_key_release(server: HubServer, hub: HubClient
                 with suppress(Unavailable):
                     while True:
                         stack.enter_context(budget.take(vital=False))
-            with HubClient(server.url, patience=Patience(attempts=1)) as stranger:
+            with client_of(server, patience=Patience(attempts=1)) as stranger:
                 assert code(stranger.health) == "hub.busy"
             hub.put_object(world.answer("key-grant", run))
             page = enclave.feed(kinds=["kakoi/key-grant/v1"], refs={"run": run})
@@ -196,7 +196,8 @@ def test_a_strangers_part_is_not_in_my_upload(tmp_path: Path) -> None:
             sock.bind(("127.66.0.1", 0))  # another network
             sock.connect((host, int(port)))
             target = f"/v1/blobs/{blob}/parts/0?size={len(data)}&sha256={digest}"
-            sock.sendall(f"PUT {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {PART}\r\n\r\n".encode() + false)
+            head = f"PUT {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {PART}\r\n\r\n"
+            sock.sendall(signed(server, head.encode() + false))
             assert sock.recv(65536).startswith(b"HTTP/1.1 201")
         put(hub, data)
         assert b"".join(hub.stream_blob(blob, most=len(data))) == data

@@ -80,9 +80,7 @@ class Objects:
         self._database, self._budgets, self._limits = database, budgets, limits
         self._holders: OrderedDict[tuple[str, ...], Holder] = OrderedDict()
 
-    async def put(
-        self, object_id: ObjectId, body: bytes, token: str, who: Identity, sender: Principal
-    ) -> Taken:
+    async def put(self, object_id: ObjectId, body: bytes, token: str, who: Identity, sender: Principal) -> Taken:
         """Store an object. Cheap checks come first.
 
         1. whoever sends it has not sent too many that were wrong;

@@ -24,6 +24,7 @@ from kakoi.hub.settings import Limits, Settings
 from kakoi.hub.tickets import Tickets
 from kakoi.net.caller import Patience
 from kakoi.net.client import HubClient
+from support.hub_client import client_of
 from unit.hub.hubkit import World, put_all
 
 
@@ -141,7 +142,7 @@ def test_connections_that_come_too_fast_are_cut() -> None:
 
 def test_a_network_with_too_many_connections_keeps_those_it_has(tmp_path: Path) -> None:
     limits = Limits(prefix_connections=4, free_bytes=0)
-    with running(Settings(directory=tmp_path / "hub", port=0, limits=limits)) as one, HubClient(one.url) as hub:
+    with running(Settings(directory=tmp_path / "hub", port=0, limits=limits)) as one, client_of(one) as hub:
         hub.health()
         host, port = one.url.removeprefix("http://").split(":")
         with ExitStack() as stack:
@@ -160,18 +161,18 @@ def test_a_network_with_too_many_connections_keeps_those_it_has(tmp_path: Path) 
 def test_whoever_helps_a_run_along_gets_a_ticket_and_is_served_when_strangers_are_not(
     server: HubServer, hub: HubClient, world: World, token: str
 ) -> None:
-    with HubClient(server.url, patience=Patience(attempts=1)) as broker:
+    with client_of(server, patience=Patience(attempts=1)) as broker:
         put_all(broker, world.setup)
         run = broker.put_object(world.request()).id
         broker.put_object(world.answer("challenge", run))
         assert broker._caller._ticket == {}, "nobody works on it yet"
-        claim = hub.claim(enclave="e", operator_token=token, seconds=60)
+        claim = hub.claim(enclave="e", seconds=60)
         assert claim is not None
         assert hub._caller._ticket, "an enclave"
         broker.put_object(world.answer("key-grant", run))
         assert world.owner.id in broker._caller._ticket["Kakoi-Ticket"]
         server.hub.gauge.stranger = overloaded  # type: ignore[method-assign]
-        with HubClient(server.url, patience=Patience(attempts=1)) as stranger:
+        with client_of(server, patience=Patience(attempts=1)) as stranger:
             for call in (stranger.health, stranger.feed, partial(stranger.put_object, world.stranger.card)):
                 assert code(call) == "hub.busy"
         hub.put_object(world.session(run)[1], claim=claim.token)
@@ -187,11 +188,11 @@ def overloaded() -> None:
 def test_an_analyst_whose_contract_was_worked_for_is_known(
     hub: HubClient, world: World, token: str, server: HubServer
 ) -> None:
-    with HubClient(server.url) as analyst:
+    with client_of(server) as analyst:
         put_all(analyst, world.setup)
         analyst.put_object(world.request(1))
         assert analyst._caller._ticket == {}
-        claim = hub.claim(enclave="e", operator_token=token, seconds=60)
+        claim = hub.claim(enclave="e", seconds=60)
         assert claim is not None
         analyst.put_object(world.request(2))
         assert world.analyst.id in analyst._caller._ticket["Kakoi-Ticket"]
