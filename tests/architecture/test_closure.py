@@ -39,14 +39,14 @@ PROGRAMS = [
         module="kakoi.broker.decide",
         rooms=frozenset({"core", "attest", "dataset", "contract", "wire", "broker"}),
         third_party=CRYPTOGRAPHY,
-        most_lines=4400,
+        most_lines=4550,  # with sealed code and lists of opt-outs
     ),
     Program(
         module="kakoi.enclave.keeper.__main__",
         rooms=frozenset({"core", "attest", "dataset", "tlog", "contract", "wire", "evidence", "net", "enclave"}),
         third_party=CRYPTOGRAPHY,
-        most_lines=12500,  # with the clients of three attestation services, for contracts that demand their tokens,
-        # and sealed code: its manifest and reviews are part of what makes a contract binding
+        most_lines=12900,  # with the clients of three attestation services, for contracts that demand their tokens,
+        # and sealed code: its manifest and reviews are part of what makes a contract binding, and lists of opt-outs
     ),
 ]
 FORBIDDEN_ANYWHERE = {"importlib.metadata", "pdb", "pydoc", "ftplib", "smtplib", "xmlrpc", "tkinter"}

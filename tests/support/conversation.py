@@ -132,6 +132,7 @@ class Conversation:
             session=ObjectId(session) if session else signed.id,
             owner=owner.id,
             keys=(GrantedKey(manifest=manifest, sealed=sealed),),
+            opt_outs=(),
             verdict=verdict(signed.record.report_data, at),
             collateral=Collateral(parts=()),
             issued_at=at,

@@ -31,7 +31,9 @@ from kakoi.wire.messages import (
     Challenge,
     GateDecision,
     GrantedKey,
+    GrantedList,
     KeyGrant,
+    LeftOut,
     Passport,
     Predicate,
     Session,
@@ -72,8 +74,8 @@ class Whole:
         """Id of the run."""
         return self.request.payload_id
 
-    def file(self) -> ResultFile:
-        """The result as its recipient keeps it."""
+    def file(self, *, lists: tuple[GrantedList, ...] = (), left_out: tuple[LeftOut, ...] = ()) -> ResultFile:
+        """The result as its recipient keeps it. ``lists``: opt-outs that the owner granted; ``left_out``: what the passport says of them."""
         challenge = seal(self._challenge(), self.owner.signing)
         session = self._session((challenge.payload_id,))
         gate = (GateDecision(output="counts", rule="minimum-cell", action="suppressed-cells"),)
@@ -87,9 +89,10 @@ class Whole:
             bundle=self.agreement.bundle,
             challenges=(challenge,),
             session=session,
-            grants=(self._grant(session),),
+            grants=(self._grant(session, lists),),
             renewals=(),
             last_renewal=None,
+            opt_outs=left_out,
             gate=gate,
             missing_layers=(),
             protected_by_hardware=False,
@@ -131,7 +134,7 @@ class Whole:
         record = Session(signing_ed25519=public.ed25519, signing_mldsa65=public.mldsa65, evidence=evidence, **common)
         return seal(record, self.signing)
 
-    def _grant(self, session: Envelope) -> Envelope:
+    def _grant(self, session: Envelope, lists: tuple[GrantedList, ...]) -> Envelope:
         record, collateral = Session.decode(session.payload), self.platform.collateral(NOW)
         policy = self.agreement.contract.platforms
         verdict = judge(
@@ -149,6 +152,7 @@ class Whole:
         grant = KeyGrant(
             owner=self.owner.id,
             keys=(GrantedKey(manifest=entry.manifest, sealed=sealed),),
+            opt_outs=lists,
             verdict=verdict,
             collateral=collateral,
             issued_at=NOW,

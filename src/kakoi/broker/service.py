@@ -15,6 +15,7 @@ from kakoi.broker.decide import decide_grant, decide_request
 from kakoi.broker.desk import CollateralSource, Desk, Hub, Judge, NoEndorsements
 from kakoi.broker.leases import Leases
 from kakoi.broker.ledger import Answer, Decision, Ledger
+from kakoi.broker.opt_out import granted_lists
 from kakoi.contract.approve import Agreement
 from kakoi.contract.model import Analysis, Contract
 from kakoi.contract.sign import Signed
@@ -221,13 +222,15 @@ class Broker:
             judge=judge,
             now=now,
         )
+        analysis = RunRequest.decode(request.payload).analysis
         grant = KeyGrant(
             run=record.run,
             attempt=record.attempt,
             contract=agreement.id,
             session=session.id,
             owner=desk.me(contract),
-            keys=tuple(self._sealed_keys(agreement, RunRequest.decode(request.payload).analysis, session)),
+            keys=tuple(self._sealed_keys(agreement, analysis, session)),
+            opt_outs=tuple(granted_lists(self._home, self._ledger, agreement, desk.me(contract), analysis, session)),
             verdict=verdict,
             collateral=used[0],
             issued_at=now,

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from kakoi.broker import consent
 from kakoi.broker.ledger import Ledger
+from kakoi.cli.asked import show_asked
 from kakoi.cli.code_words import describe_sealed
 from kakoi.cli.i18n import language, t
 from kakoi.cli.party import KeyFile
@@ -30,6 +31,7 @@ from kakoi.party.files import read_limited, write_private
 from kakoi.party.home import PartyHome
 from kakoi.say import locale
 from kakoi.sdk.draft import analysis_from_file, contract_from_file, pinned, policy_from_file, read_toml
+from kakoi.sdk.terms import fetch_terms
 
 app = typer.Typer(no_args_is_help=True, help=t("help.contract"))
 analysis_app = typer.Typer(no_args_is_help=True, help=t("help.analysis"))
@@ -286,6 +288,7 @@ def describe(client: HubClient, contract_id: ObjectId) -> None:
     out.print(f"[bold]{plain(contract.title)}[/]  v{contract.version}")
     out.print(plain(contract.purpose))
     out.print(t("contract.id", id=contract_id, words=words(contract_id)))
+    show_asked(client, fetch_terms(client, contract_id))
     table = Table(title=t("contract.data"), title_justify="left")
     for heading in ("contract.owner", "contract.table", "contract.columns", "contract.rules"):
         table.add_column(t(heading))

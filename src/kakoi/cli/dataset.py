@@ -16,6 +16,8 @@ from kakoi.broker.ledger import Ledger
 from kakoi.cli.contract import HubUrl, Party
 from kakoi.cli.i18n import t
 from kakoi.cli.ingest import Accept, SchemaFile, describe, reading, show_report, validate
+from kakoi.cli.opt_out import app as opt_out_app
+from kakoi.cli.opt_out import upload_list
 from kakoi.cli.party import KeyFile
 from kakoi.cli.ui import SystemClock, at_hub, err, errors_as_exit_codes, open_party, out, plain, show_made
 from kakoi.contract.model import DatasetManifest
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help=t("help.dataset"))
 app.command("describe", help=t("help.dataset-describe"))(describe)
+app.add_typer(opt_out_app, name="opt-out")
 app.command("validate", help=t("help.dataset-validate"))(validate)
 
 
@@ -177,6 +180,10 @@ def upload(party: Party, hub: HubUrl, key_file: KeyFile = None) -> None:
         for signed in home.datasets().values():
             upload_dataset(client, home, signed)
             err.print(t("dataset.uploaded", id=signed.id))
+        for dataset in {signed.record.dataset for signed in home.datasets().values()}:
+            kept = home.opt_outs(dataset)
+            if kept is not None:
+                upload_list(client, home, kept)
 
 
 def upload_dataset(client: HubClient, home: PartyHome, signed: Signed[DatasetManifest]) -> None:

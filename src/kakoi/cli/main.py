@@ -9,6 +9,7 @@ from typing import NoReturn
 import typer
 
 from kakoi.cli import (
+    ask,
     attest,
     collateral,
     console,
@@ -42,6 +43,8 @@ app.add_typer(party.app, name="party")
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(code_app, name="code")
 app.add_typer(contract.analysis_app, name="analysis")
+contract.app.command("ask", help=t("help.contract-ask"))(ask.ask)
+contract.app.command("asked", help=t("help.contract-asked"))(ask.asked)
 contract.app.command("preview", help=t("help.contract-preview"))(preview.contract_preview)
 app.add_typer(contract.app, name="contract")
 app.add_typer(attest.app, name="attest")

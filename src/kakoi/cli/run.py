@@ -14,11 +14,12 @@ from kakoi.cli.contract import HubUrl, Party
 from kakoi.cli.i18n import t
 from kakoi.cli.party import KeyFile
 from kakoi.cli.preview import preview_run
-from kakoi.cli.ui import SystemClock, at_hub, err, errors_as_exit_codes, out, plain, show_made
+from kakoi.cli.ui import SystemClock, at_hub, err, errors_as_exit_codes, out, plain, show_error, show_made
 from kakoi.contract.approve import Agreement
-from kakoi.core.errors import Misuse
+from kakoi.core.errors import Misuse, Refused
 from kakoi.core.ids import ObjectId, parse_id
 from kakoi.party.files import read_limited, write_private
+from kakoi.sdk.ask import can_be_asked
 from kakoi.sdk.released import outputs_of
 from kakoi.sdk.run import Opened, await_run, bindings, load_agreement, open_result, request_run
 from kakoi.sdk.verify import VerifiedResult, verify_result
@@ -59,14 +60,22 @@ def run(
             return
         err.print(t("run.requested"))
         err.print(run_id, soft_wrap=True)
-        sealed = await_run(
-            client,
-            agreement,
-            run_id,
-            clock=SystemClock(),
-            seconds=seconds,
-            tell=lambda kind, sender: err.print(t("run.step", what=kind.split("/")[1], who=sender or t("run.enclave"))),
-        )
+        try:
+            sealed = await_run(
+                client,
+                agreement,
+                run_id,
+                clock=SystemClock(),
+                seconds=seconds,
+                tell=lambda kind, sender: err.print(
+                    t("run.step", what=kind.split("/")[1], who=sender or t("run.enclave"))
+                ),
+            )
+        except Refused as error:
+            show_error(error)
+            if can_be_asked(error.code):
+                err.print(t("ask.how", contract=agreement.id, run=run_id), soft_wrap=True)
+            raise typer.Exit(error.exit_code) from None
         finish(open_result(client, home, sealed, verifiers=with_software), out_file)
 
 

@@ -200,10 +200,10 @@ def _reads_are_declared(analysis: Analysis, manifests: list[DatasetManifest]) ->
             raise Refused("analysis.table", f"expected a table of the contract, got {use.table}")
         for name in use.columns:
             found = [column for part in parts for column in part.columns if column.name == name]
-            if any(column.identifier == "direct" for column in found):
+            if any(column.identifier in ("direct", "opt-out") for column in found):
                 raise Refused(
                     "analysis.identifier",
-                    f"expected no direct identifier among the columns that are read, got {name} of table {use.table}",
+                    f"expected no identifier but join keys among the columns that are read, got {name} of table {use.table}",
                     hint="if tables must be joined by it, its owner can declare it a join-key: then only tokens are seen",
                 )
             kinds = {next((c.type for c in part.columns if c.name == name), None) for part in parts}

@@ -121,7 +121,8 @@ class Column(Record):
     """Texts that mean missing; the empty cell only if listed."""
     minimum: Decimal | None
     maximum: Decimal | None
-    identifier: Literal["no", "direct", "join-key"]
+    identifier: Literal["no", "direct", "join-key", "opt-out"]
+    """``direct`` is never sealed; a ``join-key`` joins tables as tokens; ``opt-out`` finds rows to leave out, and no analysis reads it."""
     description: Annotated[str, Limit(most=400, pattern=TEXT, form=TEXT_FORM)]
 
     def check(self) -> None:

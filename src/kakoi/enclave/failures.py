@@ -92,13 +92,26 @@ FAILURES: Final[dict[str, tuple[str, str]]] = {
         "expected a Parquet file with the declared columns and types, got something else",
         "the owner must seal the data again with the schema of its manifest",
     ),
+    "engine.list": (
+        "expected the owner's list of people who opted out in its own format, got something else",
+        "the owner makes it anew: kakoi dataset opt-out",
+    ),
     "engine.rows": ("expected at most the declared number of rows, got more", "group more coarsely, or declare more"),
     "engine.text": ("expected labels of at most 120 characters, got longer text", "group by codes"),
     "engine.failed": ("the engine stopped without an answer", "ask the operator for more memory, or ask for less"),
 }
 
 PYTHON_CODES: Final = frozenset(
-    {"python.source", "python.failed", "python.output", "engine.part", "engine.rows", "engine.text", "engine.failed"}
+    {
+        "python.source",
+        "python.failed",
+        "python.output",
+        "engine.part",
+        "engine.list",
+        "engine.rows",
+        "engine.text",
+        "engine.failed",
+    }
 )
 """What the python engine may say: the analyst's code shares its process, so each code is a choice it could make."""
 

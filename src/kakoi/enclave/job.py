@@ -41,7 +41,7 @@ class JobColumn(Record):
 
     name: Name
     type: ColumnType
-    identifier: Literal["no", "direct", "join-key"]
+    identifier: Literal["no", "direct", "join-key", "opt-out"]
     codes: Annotated[tuple[Label, ...], Limit(most=4096)]
     """Declared values; empty where any value of the type may occur."""
     readable: bool
@@ -154,10 +154,11 @@ class KeyingColumn(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyingJob(Record):
-    """The files of one owner's part, to be written anew with these columns and identifiers replaced by tokens.
+    """The files of one owner's part, to be written anew with these columns, identifiers replaced by tokens, and without the rows of people who opted out.
 
-    The first descriptor beside it holds the key, the others the files in order. The answer is a row of chunks, each behind its length as
-    4 bytes big-endian; an empty chunk ends a file.
+    The first descriptor beside it holds the key, the next one the owner's list if ``left_out`` names a column, the others the files in order.
+    The answer is a row of chunks, each behind its length as 4 bytes big-endian; an empty chunk ends a file. With a list, a last chunk of
+    8 bytes says how many different people of the list had rows.
     """
 
     KIND: ClassVar[str] = "kakoi/keying-job/v1"
@@ -165,12 +166,16 @@ class KeyingJob(Record):
 
     table: Name
     columns: Annotated[tuple[KeyingColumn, ...], Limit(least=1, most=2000)]
+    left_out: KeyingColumn | None
+    """The column that says whose a row is, if people opted out. Its ``keyed`` counts for nothing."""
     files: Annotated[int, Limit(least=1, most=256)]
 
 
 KEYING_CHUNK: Final = 1 << 20
 """Most bytes of one chunk."""
 KEYING_KEY: Final = 32
+KEYING_COUNT: Final = 8
+"""Bytes of the count behind the last file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

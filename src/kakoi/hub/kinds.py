@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from kakoi.contract import code, model
+from kakoi.contract.ask import ExceptionRequest
 from kakoi.core import encoding
 from kakoi.core.dsse import IN_TOTO_TYPE, PAYLOAD_TYPE, Envelope
 from kakoi.core.errors import Malformed
@@ -68,6 +69,7 @@ RULES: Final[Mapping[str, KindRule]] = {
         _rule(model.Approval, "party", "party", of_contract=True),
         _rule(model.Withdrawal, "party", "party"),
         _rule(collateral.Bundle, "party", "party"),
+        _rule(ExceptionRequest, "party", "party", of_contract=True),
         _rule(preview.Preview, "party", "party", of_contract=True),
         _rule(messages.RunRequest, "party", "party", of_contract=True),
         _rule(messages.Challenge, "party", "owner", of_contract=True, of_run=True),

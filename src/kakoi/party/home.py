@@ -3,6 +3,7 @@
 card.dsse            its own card, public
 cards/ID.dsse        cards it had before, under which contracts may still run
 secrets.json         its keys, encrypted (``keystore``)
+optouts/ID/N/         list.json (which list this is), key.wrapped, *.sealed: people who opted out of a data set; the highest N counts
 datasets/ID.V/       manifest.dsse (manifest-CARD.dsse under a later card), key.wrapped, report.wrapped, *.sealed
 codes/ID.V/          the same for sealed code
 log.checkpoint       the last checkpoint of the transparency log it has seen
@@ -11,20 +12,42 @@ log.checkpoint       the last checkpoint of the transparency log it has seen
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Annotated, ClassVar, Final
 
 from kakoi.contract.code import CodeManifest
-from kakoi.contract.model import Contract, DatasetManifest, PartyCard, Person
+from kakoi.contract.model import Contract, DatasetManifest, PartyCard, Person, SealedFile
 from kakoi.contract.sign import Signed, open_card, open_signed, seal
 from kakoi.core.dsse import Envelope
+from kakoi.core.encoding import sha256
 from kakoi.core.errors import Misuse, Refused
 from kakoi.core.ids import PartyId
+from kakoi.core.limits import Limit, Name, Seconds
+from kakoi.core.records import Record
 from kakoi.party.files import make_directory, read_limited, whole_or_absent, write_private
 from kakoi.party.keystore import FileKeyStore, KeyStore, Unlock, require_absent
 
 _ENVELOPE_LIMIT: Final = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptList(Record):
+    """Which list of people who opted out this is. Not signed: its key opens with exactly this."""
+
+    KIND: ClassVar[str] = "kakoi/kept-opt-outs/v1"
+    MAX_BYTES: ClassVar[int] = 64 * 1024
+
+    dataset: Annotated[str, Limit(least=32, most=32, pattern=r"[0-9a-f]{32}\Z")]
+    number: Annotated[int, Limit(least=1, most=2**31)]
+    """Counts this data set's lists. Nobody else learns it."""
+    name: Annotated[str, Limit(least=32, most=32, pattern=r"[0-9a-f]{32}\Z")]
+    column: Name
+    people: Annotated[int, Limit(most=2**31)]
+    """How many are on it."""
+    key_commitment: Annotated[bytes, Limit(least=32, most=32)]
+    file: SealedFile
+    created: Seconds
 
 
 class PartyHome:
@@ -208,6 +231,37 @@ class PartyHome:
         wrapped = read_limited(directory / "key.wrapped", limit=4096)
         return self.keys.unwrap(wrapped, context=_key_context(manifest.sealed_as, manifest.version))
 
+    def store_opt_outs(self, kept: KeptList, key: bytes, ciphertext: bytes) -> None:
+        """Keep the next list of people who opted out of a data set, whole or not at all. It counts from now on."""
+        place = self.path / "optouts" / kept.dataset / str(kept.number)
+        with whole_or_absent(place):
+            make_directory(place)
+            write_private(place / f"{kept.file.blob}.sealed", ciphertext)
+            record = kept.encode()
+            write_private(place / "key.wrapped", self.keys.wrap(key, context=_list_context(record)))
+            write_private(place / "list.json", record)
+
+    def opt_outs(self, dataset: str) -> KeptList | None:
+        """The present list of people who opted out of a data set, whatever its version; None if there never was one."""
+        numbers = [
+            int(path.parent.name)
+            for path in (self.path / "optouts" / dataset).glob("*/list.json")
+            if path.parent.name.isdecimal()
+        ]
+        if not numbers:
+            return None
+        place = self.path / "optouts" / dataset / str(max(numbers))
+        return KeptList.decode(read_limited(place / "list.json", limit=KeptList.MAX_BYTES))
+
+    def opt_out_file(self, kept: KeptList) -> Path:
+        """Where a list's ciphertext lies."""
+        return self.path / "optouts" / kept.dataset / str(kept.number) / f"{kept.file.blob}.sealed"
+
+    def opt_out_key(self, kept: KeptList) -> bytes:
+        """A list's key. Raises the opaque ``crypto.cannot-open`` if what says which list it is was changed."""
+        path = self.path / "optouts" / kept.dataset / str(kept.number) / "key.wrapped"
+        return self.keys.unwrap(read_limited(path, limit=4096), context=_list_context(kept.encode()))
+
     def data_key(self, manifest: DatasetManifest) -> bytes:
         """The data key of one's own data set. Raises Misuse if it is not here."""
         directory = self.dataset_directory(manifest.dataset, manifest.version)
@@ -217,6 +271,11 @@ class PartyHome:
 
 def _key_context(dataset: str, version: int) -> bytes:
     return f"{dataset}.{version}".encode()
+
+
+def _list_context(record: bytes) -> bytes:
+    """Binds a list's key to everything that is kept about the list."""
+    return b"opt-out/" + sha256(record)
 
 
 def _report_context(dataset: str, version: int) -> bytes:

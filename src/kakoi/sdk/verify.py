@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -11,6 +11,7 @@ from kakoi.attest.policy import AttestationPolicy
 from kakoi.attest.registry import Verifier
 from kakoi.attest.report import PlatformKind, Verdict
 from kakoi.contract.approve import Agreement, agree, in_force
+from kakoi.contract.opt_out import at_least
 from kakoi.contract.sign import Signed
 from kakoi.core import dsse
 from kakoi.core.encoding import sha256
@@ -39,6 +40,8 @@ SENTENCES: Final[Mapping[str, str]] = {
     "verify.proven.evidence": "Each owner's broker judged the enclave's evidence ({platforms}); judged again here with the same collateral, all {checks} checks agree",
     "verify.proven.keys": "All {owners} owners gave their keys to exactly this session, and to no other of this run",
     "verify.proven.renewed": "The owners renewed their leases {times} times while it computed; the last fresh evidence was judged again here too",
+    "verify.proven.opt-outs": "Before anything else, people who opted out were left out of {table} of {owner}: at least {people}",
+    "verify.proven.opt-outs-few": "Before anything else, people who opted out were left out of {table} of {owner}: fewer than {least}, or none",
     "verify.proven.output": "The output is the one that this enclave sealed",
     "verify.proven.log": "The passport is in the transparency log {origin}, among {size} entries",
     "verify.not-proven.hardware": "Nothing about the machine: the software platform plays the hardware, and whoever holds its files can forge all of this",
@@ -94,10 +97,11 @@ def verify_result(data: bytes, *, verifiers: Verifiers) -> VerifiedResult:
      5. the evidence, judged again with the collateral and at the time that each owner used, gives each owner's verdict,
         and binds this run, this contract, these challenges and these keys;
      6. renewed leases: the last fresh evidence is judged again (``verify_renewals``);
-     7. missing isolation layers are those that the contract accepts by name;
-     8. the output's digest is the passport's subject, the output is of this run, and the gate's decisions in both agree;
-     9. the passport is in the transparency log that the contract names;
-    10. the passport says about hardware what the verdicts say.
+     7. every list of opt-outs that an owner granted for the data of this analysis was applied, and is counted in the owner's steps only;
+     8. missing isolation layers are those that the contract accepts by name;
+     9. the output's digest is the passport's subject, the output is of this run, and the gate's decisions in both agree;
+    10. the passport is in the transparency log that the contract names;
+    11. the passport says about hardware what the verdicts say.
 
      Raises Malformed or Refused at the first that fails.
     """
@@ -116,6 +120,7 @@ def verify_result(data: bytes, *, verifiers: Verifiers) -> VerifiedResult:
     _conversation(agreement, request.record, session, challenges, grants)
     verdicts = tuple(_judge_again(agreement, session.record, grant.record, verifiers) for grant in grants)
     renewed = check_renewals(predicate, agreement, session, grants, verifiers)
+    _opt_outs(predicate, agreement, grants)
     _layers(predicate, session.record, agreement)
     output = _output(file, unverified, request)
     checkpoint = log_proof.verify(
@@ -129,7 +134,7 @@ def verify_result(data: bytes, *, verifiers: Verifiers) -> VerifiedResult:
         output=output,
         verdicts=verdicts,
         checkpoint=checkpoint,
-        proven=_proven(agreement, verdicts, checkpoint, len(predicate.renewals)),
+        proven=_proven(agreement, verdicts, checkpoint, predicate),
         not_proven=_not_proven(predicate, verdicts, agreement, request.record.analysis),
     )
 
@@ -188,6 +193,16 @@ def _judge_again(agreement: Agreement, session: Session, grant: KeyGrant, verifi
     return verdict
 
 
+def _opt_outs(predicate: Predicate, agreement: Agreement, grants: tuple[Signed[KeyGrant], ...]) -> None:
+    granted = sorted(item.manifest for grant in grants for item in grant.record.opt_outs)
+    if [item.manifest for item in predicate.opt_outs] != granted or len(set(granted)) != len(granted):
+        raise wrong("expected every list of opt-outs that was granted to be applied, once, and no other")
+    rules = {entry.manifest: entry.rules for entry in agreement.contract.data}
+    for item in predicate.opt_outs:
+        if item.manifest not in rules or at_least(item.people_at_least, rules[item.manifest]) != item.people_at_least:
+            raise wrong("expected people who opted out to be counted in the steps of their owner's rules")
+
+
 def _layers(predicate: Predicate, session: Session, agreement: Agreement) -> None:
     if predicate.missing_layers != session.missing_layers:
         raise wrong("expected the missing layers that the session declared")
@@ -217,9 +232,22 @@ def _hardware(predicate: Predicate, verdicts: tuple[Verdict, ...]) -> None:
         raise wrong("expected the passport to say about hardware what the verdicts say")
 
 
+def _left_out(agreement: Agreement, predicate: Predicate) -> Iterator[Said]:
+    rules = {entry.manifest: entry.rules for entry in agreement.contract.data}
+    for item in predicate.opt_outs:
+        manifest = agreement.manifests[item.manifest].record
+        said = {"owner": agreement.cards[manifest.owner].record.name, "table": manifest.table}
+        least = max(rules[item.manifest].minimum_contributors, rules[item.manifest].minimum_cell)
+        if item.people_at_least:
+            yield Said(key="verify.proven.opt-outs", parameters={**said, "people": item.people_at_least})
+        else:
+            yield Said(key="verify.proven.opt-outs-few", parameters={**said, "least": least})
+
+
 def _proven(
-    agreement: Agreement, verdicts: tuple[Verdict, ...], checkpoint: VerifiedCheckpoint, renewals: int
+    agreement: Agreement, verdicts: tuple[Verdict, ...], checkpoint: VerifiedCheckpoint, predicate: Predicate
 ) -> tuple[Said, ...]:
+    renewals = len(predicate.renewals)
     kinds = ", ".join(sorted({verdict.claims.platform for verdict in verdicts}))
     checks = min(len(verdict.checks) for verdict in verdicts)
     return (
@@ -227,6 +255,7 @@ def _proven(
         Said(key="verify.proven.request"),
         Said(key="verify.proven.evidence", parameters={"platforms": kinds, "checks": checks}),
         Said(key="verify.proven.keys", parameters={"owners": len(verdicts)}),
+        *_left_out(agreement, predicate),
         *([Said(key="verify.proven.renewed", parameters={"times": renewals})] if renewals else []),
         Said(key="verify.proven.output"),
         Said(key="verify.proven.log", parameters={"origin": checkpoint.origin, "size": checkpoint.size}),

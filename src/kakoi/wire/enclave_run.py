@@ -254,6 +254,12 @@ class EnclaveRun:
         wanted = set(self.agreement.keys_of(grant.owner, self.request.record.analysis))
         if {key.manifest for key in grant.keys} != wanted or len(grant.keys) != len(wanted):
             raise Refused("session.grant-keys", "expected one key for each of the owner's objects that the run needs")
+        lists = [item.manifest for item in grant.opt_outs]
+        if not set(lists) <= wanted & self.agreement.manifests.keys() or len(set(lists)) != len(lists):
+            raise Refused(
+                "session.grant-lists",
+                "expected lists of opt-outs for the owner's data sets that the run needs, each once",
+            )
         if not 0 < grant.lease_until - grant.issued_at <= self.agreement.contract.limits.lease_seconds:
             raise Refused("session.lease", "expected a lease within the contract's limit")
         in_force(self.agreement, grant.issued_at)

@@ -8,13 +8,15 @@ from typing import Annotated, ClassVar, Literal
 
 from kakoi.attest.report import Check, Collateral, Evidence, Verdict
 from kakoi.contract.approve import ContractBundle
-from kakoi.contract.model import MAX_RENEWALS
+from kakoi.contract.model import MAX_RENEWALS, SealedFile
+from kakoi.contract.opt_out import FILE
 from kakoi.core.crypto import ED25519_PUBLIC, MLDSA65_PUBLIC, SEALING_PUBLIC, VerifyingKey, session_binding
 from kakoi.core.dsse import Envelope
 from kakoi.core.encoding import framed, sha256
 from kakoi.core.ids import ObjectId
 from kakoi.core.records import Digest, Limit, Name, PartyRef, Record, Seconds, Slug
 from kakoi.core.text import TEXT, TEXT_FORM
+from kakoi.dataset.format import DIGEST_BYTES
 
 Attempt = Annotated[int, Limit(least=1, most=5)]
 Renewal = Annotated[int, Limit(least=1, most=MAX_RENEWALS)]
@@ -159,6 +161,40 @@ class GrantedKey(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GrantedList(Record):
+    """An owner's present list of people who opted out of one of its data sets, and its key, HPKE-sealed to the session.
+
+    That it is the present one rests on the grant alone, which is fresh for each session.
+    """
+
+    manifest: Digest
+    """The data set, in the version that takes part."""
+    name: Annotated[str, Limit(least=32, most=32, pattern=r"[0-9a-f]{32}\Z")]
+    """Random name of this list; the next one has another."""
+    column: Name
+    blob: Digest
+    """SHA-256 of the list's ciphertext."""
+    size: Annotated[int, Limit(least=1, most=2**27)]
+    segment_digests: Annotated[bytes, Limit(least=DIGEST_BYTES, most=DIGEST_BYTES * 128)]
+    key_commitment: Annotated[bytes, Limit(least=32, most=32)]
+    sealed: Annotated[bytes, Limit(least=1100, most=2048)]
+
+    def check(self) -> None:
+        """The list is a sealed file like any other."""
+        self.file()
+
+    def file(self) -> SealedFile:
+        """How it was sealed."""
+        return SealedFile(name=FILE, blob=self.blob, size=self.size, segment_digests=self.segment_digests)
+
+
+def list_info(*, run: str, attempt: int, contract: str, session: str, owner: str, manifest: str, name: str) -> bytes:
+    """HPKE info of a granted list's key: as ``grant_info``, under a tag of its own and with the list's name."""
+    ids = (run, contract, session, owner, manifest, name)
+    return framed(b"kakoi/granted-list/v1", *(bytes.fromhex(x) for x in ids), bytes([attempt]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KeyGrant(Record):
     """An owner's yes: its keys of the data and the sealed code that the run needs, why, and until when."""
 
@@ -172,6 +208,8 @@ class KeyGrant(Record):
     owner: PartyRef
     keys: Annotated[tuple[GrantedKey, ...], Limit(most=256)]
     """Empty if nothing of this owner's is read: its yes is needed all the same."""
+    opt_outs: Annotated[tuple[GrantedList, ...], Limit(most=256)]
+    """One for each of the data sets above that people opted out of."""
     verdict: Verdict
     collateral: Collateral
     issued_at: Seconds
@@ -337,6 +375,15 @@ def leases_digest(leases: Iterable[str]) -> ObjectId:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut(Record):
+    """An owner's list of opt-outs was applied to a data set before anything else."""
+
+    manifest: Digest
+    people_at_least: Annotated[int, Limit(most=2**48)]
+    """People of the list whose rows were left out, rounded down to a multiple of the fewest people that the owner's rules show."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LastRenewal(Record):
     """The last renewal whole: a verifier judges its evidence again."""
 
@@ -359,6 +406,8 @@ class Predicate(Record):
     renewals: Annotated[tuple[Renewed, ...], Limit(most=MAX_RENEWALS)]
     """Every renewal in order, by ids."""
     last_renewal: LastRenewal | None
+    opt_outs: Annotated[tuple[LeftOut, ...], Limit(most=256)]
+    """Every list that was granted for a data set of this analysis, sorted by data set."""
     gate: Annotated[tuple[GateDecision, ...], Limit(most=1024)]
     missing_layers: Annotated[tuple[Annotated[str, Limit(most=80)], ...], Limit(most=32)]
     protected_by_hardware: bool

@@ -34,7 +34,7 @@ def keyed(table: pa.Table, *columns: KeyingColumn, key: bytes = KEY, files: int 
     os.write(read, key)
     parts = [sealed(parquet(table)) for _ in range(files)]
     try:
-        keying.run(KeyingJob(table="t", columns=columns, files=files), [read, *parts], write.take)
+        keying.run(KeyingJob(table="t", columns=columns, left_out=None, files=files), [read, *parts], write.take)
         assert write.is_whole
         return [pq.read_table(io.BytesIO(os.pread(d, 1 << 26, 0))) for d in write.descriptors]
     finally:

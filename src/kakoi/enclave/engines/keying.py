@@ -5,6 +5,8 @@ the run: a token tells nobody anything afterwards. This runs in a sandbox of its
 analyst's code ever runs there. What is written anew has the declared columns and no other.
 
 An identifier's text is its one spelling: an integer without leading zeros, a date as ISO 8601, text as it stands.
+
+Rows of people who opted out are left out in the same pass, before anything else is done with them.
 """
 
 from __future__ import annotations
@@ -14,9 +16,11 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from kakoi.core.errors import Malformed
+from kakoi.dataset.opt_out import MAX_LIST_BYTES, decode_list
 from kakoi.enclave.engines.frames import admits, arrow_types
 from kakoi.enclave.failures import Stopped
-from kakoi.enclave.job import KEYING_CHUNK, KEYING_KEY, KeyingJob
+from kakoi.enclave.job import KEYING_CHUNK, KEYING_KEY, KeyingColumn, KeyingJob
 
 TOKEN_BYTES: Final = 16
 """Of the HMAC: a collision among 2^40 identifiers has a chance of 2^-49."""
@@ -93,18 +97,56 @@ def run(job: KeyingJob, descriptors: Sequence[int], write: Callable[[bytes], Non
     import pyarrow as pa
 
     key = os.pread(descriptors[0], KEYING_KEY + 1, 0)
-    if len(key) != KEYING_KEY or len(descriptors) != job.files + 1:
+    if len(key) != KEYING_KEY or len(descriptors) != job.files + (1 if job.left_out is None else 2):
         raise Stopped("engine.failed")
-    for descriptor in descriptors[1:]:
+    gone = None if job.left_out is None else OptedOut(job.left_out, _listed(descriptors[1]))
+    for descriptor in descriptors[-job.files :]:
         try:
-            _file(job, descriptor, key, write)
+            _file(job, descriptor, key, gone, write)
         except (pa.ArrowMemoryError, MemoryError):
             raise Stopped("engine.failed") from None
         except (pa.ArrowException, OSError):
             raise Stopped("engine.part", job.table) from None
+    if gone is not None:
+        write(len(gone.count).to_bytes(4, "big") + gone.count)
 
 
-def _file(job: KeyingJob, descriptor: int, key: bytes, write: Callable[[bytes], None]) -> None:
+def _listed(descriptor: int) -> frozenset[str]:
+    try:
+        return decode_list(os.pread(descriptor, MAX_LIST_BYTES + 1, 0))
+    except Malformed:
+        raise Stopped("engine.list") from None
+
+
+class OptedOut:
+    """People on a list: their rows are taken out of batches, and those found are counted once."""
+
+    def __init__(self, column: KeyingColumn, listed: frozenset[str]) -> None:
+        self.column = column
+        self._listed = listed
+        self._found: set[str] = set()
+
+    def kept(self, batch: Any, kind: Any) -> Any:
+        """The batch without their rows. A row that names nobody stays: it is nobody's who opted out."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        found = batch.column(self.column.name).cast(kind).dictionary_encode()
+        texts = [None if value is None else _text(value) for value in found.dictionary.to_pylist()]
+        here = [text for text in texts if text in self._listed]
+        if not here:
+            return batch
+        self._found.update(text for text in here if text is not None)
+        gone = pa.array([text in self._listed for text in texts], pa.bool_()).take(found.indices)
+        return batch.filter(pc.invert(pc.fill_null(gone, False)))
+
+    @property
+    def count(self) -> bytes:
+        """How many of them had rows, in 8 bytes."""
+        return len(self._found).to_bytes(8, "big")
+
+
+def _file(job: KeyingJob, descriptor: int, key: bytes, gone: OptedOut | None, write: Callable[[bytes], None]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -113,12 +155,15 @@ def _file(job: KeyingJob, descriptor: int, key: bytes, write: Callable[[bytes], 
     out = _Chunks(write)
     with open(descriptor, "rb", buffering=0, closefd=False) as source, pq.ParquetFile(source) as file:
         schema = file.schema_arrow
-        for column in job.columns:
+        needed = {c.name: c for c in (*job.columns, *([gone.column] if gone is not None else []))}
+        for column in needed.values():
             place = schema.get_field_index(column.name)
             if place < 0 or not admits(column.type, schema.field(place).type):
                 raise Stopped("engine.part", f"{job.table}.{column.name}")
         with pq.ParquetWriter(out, pa.schema(list(shown.items())), compression="lz4") as writer:
-            for batch in file.iter_batches(_BATCH_ROWS, columns=list(shown)):
+            for batch in file.iter_batches(_BATCH_ROWS, columns=list(needed)):
+                if gone is not None:
+                    batch = gone.kept(batch, types[gone.column.type])
                 columns = {c.name: batch.column(c.name).cast(types[c.type]) for c in job.columns}
                 keyed = {c.name: tokens(columns[c.name], key) for c in job.columns if c.keyed}
                 writer.write_table(pa.table(columns | keyed))

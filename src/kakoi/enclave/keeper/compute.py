@@ -16,6 +16,7 @@ from kakoi.enclave.job import PartFd
 from kakoi.enclave.keeper.data import sealed_object
 from kakoi.enclave.keeper.job import job_for
 from kakoi.enclave.keeper.keying import Keying
+from kakoi.enclave.keeper.opt_out import OptOuts
 from kakoi.enclave.sandbox import layers
 from kakoi.enclave.sandbox.pool import Pool
 from kakoi.enclave.sandbox.run import run_job
@@ -41,16 +42,17 @@ class SandboxedEngine:
         request: RunRequest,
         opened: Mapping[str, tuple[int, ...]],
         *,
+        opt_outs: OptOuts | None = None,
         seconds: int,
         stopped: Callable[[], bool],
     ) -> tuple[bytes, tuple[GateDecision, ...]]:
-        """What the gate let out, and its decisions. ``opened``: descriptors of the plaintext files by manifest id.
+        """What the gate let out, and its decisions. ``opened``: descriptors of the plaintext files by manifest id; ``opt_outs``: lists, applied first.
 
         ``stopped`` is asked five times a second and kills the job. Whatever the end is, it shows at a multiple of the contract's grain.
         """
         begun = time.monotonic()
         try:
-            return self._compute(agreement, request, opened, seconds=seconds, stopped=stopped)
+            return self._compute(agreement, request, opened, opt_outs or OptOuts(), seconds=seconds, stopped=stopped)
         finally:
             wait_for_grain(begun, agreement.contract.limits.grain_milliseconds / 1000, stopped)
 
@@ -59,6 +61,7 @@ class SandboxedEngine:
         agreement: Agreement,
         request: RunRequest,
         opened: Mapping[str, tuple[int, ...]],
+        opt_outs: OptOuts,
         *,
         seconds: int,
         stopped: Callable[[], bool],
@@ -73,7 +76,8 @@ class SandboxedEngine:
         ]
         limits = replace(contract.limits, wall_seconds=min(contract.limits.wall_seconds, seconds))
         with ExitStack() as stack:
-            parts = Keying(job, agreement, limits, pool=self._pool, stopped=stopped).parts(given, stack)
+            keying = Keying(job, agreement, limits, opt_outs=opt_outs, pool=self._pool, stopped=stopped)
+            parts = keying.parts(given, stack)
             answer = run_job(job, parts, limits, contract.accepted_weaknesses, pool=self._pool, stopped=stopped)
         released = apply(
             answer,

@@ -24,6 +24,7 @@ from kakoi.core.ids import BlobId, ObjectId
 from kakoi.enclave.keeper.data import open_keys
 from kakoi.enclave.keeper.inbox import Inbox
 from kakoi.enclave.keeper.lease import LeaseClock, lease_over
+from kakoi.enclave.keeper.opt_out import OptOuts, open_list_keys
 from kakoi.enclave.keeper.publish import publish
 from kakoi.enclave.keeper.session import Producer, SessionKeys
 from kakoi.enclave.keeper.work import Ended, Engine, Released, Task, Work
@@ -87,6 +88,7 @@ class Drive:
         self._lease = LeaseClock()
         self._session: Envelope | None = None
         self._released: Released | None = None
+        self._opt_outs = OptOuts()
         self._work: Work | None = None
         self._inbox: Inbox[Event | Ended] | None = None
         self._lost, self._stop = threading.Event(), threading.Event()
@@ -253,6 +255,11 @@ class Drive:
         if inbox is None:
             raise RuntimeError("no inbox")
         keys = open_keys(instruction.grants, machine.agreement, self._keys)
+        try:
+            list_keys = open_list_keys(instruction.grants, machine.agreement, self._keys)
+        except BaseException:
+            keys.wipe()
+            raise
         self._keys.forget_sealing()
         task = Task(
             hub=self._hub,
@@ -260,6 +267,9 @@ class Drive:
             agreement=machine.agreement,
             request=machine.request.record,
             keys=keys,
+            list_keys=list_keys,
+            lists=tuple(item for grant in instruction.grants for item in grant.record.opt_outs),
+            opt_outs=self._opt_outs,
             tell=self._tell,
         )
         self._work = Work(task, stopped=self._stopped, ended=inbox.put)
@@ -275,6 +285,7 @@ class Drive:
             session=self._session,
             missing_layers=self._enclave.missing_layers,
             released=self._released,
+            opt_outs=self._opt_outs.said(machine.agreement),
         )
         blob = BlobId(SealedResult.decode(published.result.payload).blob)
         self._hub.put_blob(blob, io.BytesIO(published.blob), len(published.blob))

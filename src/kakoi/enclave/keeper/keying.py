@@ -1,4 +1,4 @@
-"""Identifiers out, tokens in: parts with join keys are written anew in sandboxes of their own before the engine gets them.
+"""Identifiers out, tokens in, people who opted out gone: such parts are written anew in sandboxes of their own before the engine gets them.
 
 One sandbox for each owner's part, so that a file made to break its reader meets no other owner's identifiers. The key is drawn for one
 run and is gone when the last part is written.
@@ -13,11 +13,13 @@ from contextlib import ExitStack, contextmanager
 from typing import Final
 
 from kakoi.contract.approve import Agreement
-from kakoi.contract.model import Limits
+from kakoi.contract.model import DatasetManifest, Limits
+from kakoi.contract.opt_out import require_column
 from kakoi.core.errors import Refused
 from kakoi.enclave.failures import Stopped, of_failure
 from kakoi.enclave.job import (
     KEYING_CHUNK,
+    KEYING_COUNT,
     KEYING_KEY,
     Failure,
     Job,
@@ -27,6 +29,7 @@ from kakoi.enclave.job import (
     PartFd,
 )
 from kakoi.enclave.keeper.data import sealed_memory
+from kakoi.enclave.keeper.opt_out import OptOuts
 from kakoi.enclave.keeper.secret import SecretMemory
 from kakoi.enclave.sandbox.box import BASE_MEGABYTES
 from kakoi.enclave.sandbox.pool import Pool
@@ -39,27 +42,37 @@ _MOST_TIMES: Final = 32
 
 
 def columns_of(job: Job, table: JobTable, agreement: Agreement) -> tuple[KeyingColumn, ...]:
-    """The columns that the engine needs of a table; none if there is no identifier among them and the files can go as they are."""
+    """The columns that the engine needs of a table, identifiers as tokens."""
     needed = [column for column in table.columns if column.readable or job.engine == "sql"]
-    if all(column.identifier == "no" for column in needed):
-        return ()
     declared = {
         c.name: c for m in agreement.manifests.values() if m.record.table == table.name for c in m.record.columns
     }
     return tuple(KeyingColumn(name=c.name, type=declared[c.name].type, keyed=c.identifier != "no") for c in needed)
 
 
+def holds_identifiers(manifest: DatasetManifest) -> bool:
+    """Whether files of a data set hold an identifier, read or not: then no engine gets them as they are."""
+    return any(column.identifier != "no" for column in manifest.columns)
+
+
 class Keying:
     """Writes one run's parts anew. ``parts`` returns descriptors that ``stack`` closes."""
 
     def __init__(
-        self, job: Job, agreement: Agreement, limits: Limits, *, pool: Pool, stopped: Callable[[], bool]
+        self,
+        job: Job,
+        agreement: Agreement,
+        limits: Limits,
+        *,
+        opt_outs: OptOuts,
+        pool: Pool,
+        stopped: Callable[[], bool],
     ) -> None:
         self._job, self._agreement, self._limits = job, agreement, limits
-        self._pool, self._stopped = pool, stopped
+        self._opt_outs, self._pool, self._stopped = opt_outs, pool, stopped
 
     def parts(self, given: Sequence[PartFd], stack: ExitStack) -> list[PartFd]:
-        """The engine's parts: those with identifiers written anew, the others as they are.
+        """The engine's parts: those with identifiers or with a list of opt-outs written anew, the others as they are.
 
         Raises Refused (``sandbox.…``, ``engine.…``) and Unavailable.
         """
@@ -68,8 +81,7 @@ class Keying:
         with _key() as key:
             for table in self._job.tables:
                 mine = [by_place[part.manifest, part.file] for part in table.parts]
-                columns = columns_of(self._job, table, self._agreement)
-                out += self._table(table, columns, mine, key, stack) if columns else mine
+                out += self._table(table, columns_of(self._job, table, self._agreement), mine, key, stack)
         return out + [by_place[file.manifest, file.file] for file in self._job.files]
 
     def _table(
@@ -83,17 +95,37 @@ class Keying:
         out: list[PartFd] = []
         for manifest in dict.fromkeys(part.manifest for part in parts):
             files = [part for part in parts if part.manifest == manifest]
-            job = KeyingJob(table=table.name, columns=columns, files=len(files))
-            made = self._run(job, [key, *(part.descriptor for part in files)], stack)
+            if not self._must_be_written_anew(manifest):
+                out += files
+                continue
+            listed = self._opt_outs.of(manifest)
+            job = KeyingJob(
+                table=table.name,
+                columns=columns,
+                left_out=None if listed is None else self._column(manifest, listed.column),
+                files=len(files),
+            )
+            lists = [] if listed is None else [listed.descriptor]
+            made, people = self._run(job, [key, *lists, *(part.descriptor for part in files)], stack)
+            if listed is not None:
+                self._opt_outs.applied(manifest, people)
             out += [
                 PartFd(manifest=part.manifest, file=part.file, descriptor=descriptor)
                 for part, descriptor in zip(files, made, strict=True)
             ]
         return out
 
-    def _run(self, job: KeyingJob, descriptors: Sequence[int], stack: ExitStack) -> list[int]:
+    def _must_be_written_anew(self, manifest: str) -> bool:
+        return self._opt_outs.of(manifest) is not None or holds_identifiers(self._agreement.manifests[manifest].record)
+
+    def _column(self, manifest: str, name: str) -> KeyingColumn:
+        column = require_column(self._agreement.manifests[manifest].record, name)
+        return KeyingColumn(name=name, type=column.type, keyed=True)
+
+    def _run(self, job: KeyingJob, descriptors: Sequence[int], stack: ExitStack) -> tuple[list[int], int]:
+        """Descriptors of the new files, and how many people were left out."""
         read = sum(os.fstat(descriptor).st_size for descriptor in descriptors)
-        files = Files(job.files)
+        files = Files(job.files, counted=job.left_out is not None)
         stack.callback(files.close)
         box = self._pool.take(ENGINE)
         try:
@@ -115,14 +147,15 @@ class Keying:
             )
         if outcome.status != "answered" or not files.is_whole:
             raise files.failure() or Stopped("engine.failed")
-        return files.descriptors
+        return files.descriptors, files.count
 
 
 class Files:
     """The answer of a keying sandbox, chunk by chunk, as files in sealed memory. Close it in any case."""
 
-    def __init__(self, expected: int) -> None:
-        self._expected = expected
+    def __init__(self, expected: int, *, counted: bool = False) -> None:
+        self._expected, self._counted = expected, counted
+        self._people: int | None = None
         self._pending = bytearray()
         self._open: int | None = None
         self._done: list[int] = []
@@ -136,14 +169,26 @@ class Files:
     @property
     def is_whole(self) -> bool:
         """Whether every file came to its end and nothing came afterwards."""
-        return not self._broken and len(self._done) == self._expected and not self._pending and self._open is None
+        counted = (self._people is not None) == self._counted
+        return (
+            not self._broken
+            and len(self._done) == self._expected
+            and counted
+            and not self._pending
+            and self._open is None
+        )
+
+    @property
+    def count(self) -> int:
+        """How many people were left out; 0 without a list."""
+        return self._people or 0
 
     def take(self, data: bytes) -> None:
         """More of the answer. What does not fit the format is kept for ``failure`` if it is short."""
         self._pending += data
         while not self._broken and len(self._pending) >= 4:
             length = int.from_bytes(self._pending[:4], "big")
-            if length > KEYING_CHUNK or len(self._done) == self._expected:
+            if length > KEYING_CHUNK or not self._may_follow(length):
                 self._broken = True
             elif len(self._pending) < 4 + length:
                 return
@@ -153,7 +198,16 @@ class Files:
         if self._broken:
             del self._pending[Failure.MAX_BYTES :]
 
+    def _may_follow(self, length: int) -> bool:
+        """Whether a chunk of this length can come now: of a file, or the count behind the last one."""
+        if len(self._done) < self._expected:
+            return True
+        return self._counted and self._people is None and length == KEYING_COUNT
+
     def _chunk(self, chunk: bytes) -> None:
+        if len(self._done) == self._expected:
+            self._people = int.from_bytes(chunk, "big")
+            return
         if self._open is None:
             self._open = os.memfd_create("kakoi-data", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         if chunk:

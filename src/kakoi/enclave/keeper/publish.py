@@ -17,6 +17,7 @@ from kakoi.enclave.keeper.work import Released
 from kakoi.wire.enclave_run import EnclaveRun
 from kakoi.wire.messages import (
     GateDecision,
+    LeftOut,
     Passport,
     Predicate,
     RecipientKey,
@@ -44,7 +45,13 @@ class Published:
 
 
 def publish(
-    machine: EnclaveRun, *, keys: SessionKeys, session: Envelope, missing_layers: tuple[str, ...], released: Released
+    machine: EnclaveRun,
+    *,
+    keys: SessionKeys,
+    session: Envelope,
+    missing_layers: tuple[str, ...],
+    released: Released,
+    opt_outs: tuple[LeftOut, ...],
 ) -> Published:
     """Seal what was released to the contract's recipients and sign the passport with the session's key."""
     agreement, request = machine.agreement, machine.request
@@ -55,7 +62,7 @@ def publish(
         _type="https://in-toto.io/Statement/v1",
         predicateType="urn:kakoi:passport:v1",
         subject=(Subject(name="output", digest=SubjectDigest(sha256=ObjectId(sha256(output).hex()))),),
-        predicate=_predicate(machine, session, missing_layers, released[1]),
+        predicate=_predicate(machine, session, missing_layers, released[1], opt_outs),
     )
     signed = dsse.sign(passport.encode(), keys, payload_type=dsse.IN_TOTO_TYPE)
     blob, result = _sealed(output, signed.payload_id, agreement, request, session, machine.attempt)
@@ -63,7 +70,11 @@ def publish(
 
 
 def _predicate(
-    machine: EnclaveRun, session: Envelope, missing_layers: tuple[str, ...], gate: tuple[GateDecision, ...]
+    machine: EnclaveRun,
+    session: Envelope,
+    missing_layers: tuple[str, ...],
+    gate: tuple[GateDecision, ...],
+    opt_outs: tuple[LeftOut, ...],
 ) -> Predicate:
     last = machine.renewals.last
     leases = last.leases if last is not None else ()
@@ -79,6 +90,7 @@ def _predicate(
         grants=tuple(grant.envelope for grant in machine.grants.values()),
         renewals=tuple(machine.renewals.done),
         last_renewal=None if last is None else last.whole,
+        opt_outs=opt_outs,
         gate=gate,
         missing_layers=missing_layers,
         protected_by_hardware=hardware,

@@ -13,8 +13,9 @@ from kakoi.contract.approve import Agreement
 from kakoi.core.errors import KakoiError, Refused, Unavailable
 from kakoi.core.ids import BlobId
 from kakoi.enclave.keeper.data import DataKeys, open_file, sealed_object
+from kakoi.enclave.keeper.opt_out import Listed, OptOuts, sealed_list
 from kakoi.net.client import HubClient
-from kakoi.wire.messages import GateDecision, RunRequest
+from kakoi.wire.messages import GateDecision, GrantedList, RunRequest
 
 Released = tuple[bytes, tuple[GateDecision, ...]]
 """What the gate let out, and what it did."""
@@ -29,6 +30,7 @@ class Engine(Protocol):
         request: RunRequest,
         opened: Mapping[str, tuple[int, ...]],
         *,
+        opt_outs: OptOuts,
         seconds: int,
         stopped: Callable[[], bool],
     ) -> Released:
@@ -58,6 +60,10 @@ class Task:
     agreement: Agreement
     request: RunRequest
     keys: DataKeys
+    list_keys: DataKeys
+    lists: tuple[GrantedList, ...]
+    opt_outs: OptOuts
+    """Filled here, and counted where the lists are applied."""
     tell: Callable[[str], None]
 
 
@@ -88,15 +94,17 @@ class Work:
     def _compute(self) -> Released:
         task = self._task
         with ExitStack() as stack:
-            with task.keys as keys:
+            with task.keys as keys, task.list_keys as list_keys:
                 task.tell("has all keys, decrypts")
                 opened = self._decrypt(keys, stack)
+                self._decrypt_lists(list_keys, stack)
             task.tell("runs the analysis")
             try:
                 return task.engine.compute(
                     task.agreement,
                     task.request,
                     opened,
+                    opt_outs=task.opt_outs,
                     seconds=task.agreement.contract.limits.wall_seconds,
                     stopped=self._stopped,
                 )
@@ -120,6 +128,16 @@ class Work:
                 descriptors.append(open_file(source, sealed, file, key))
                 stack.callback(os.close, descriptors[-1])
         return tuple(descriptors)
+
+    def _decrypt_lists(self, keys: DataKeys, stack: ExitStack) -> None:
+        """The owners' lists of people who opted out of the data that this run reads."""
+        source, task = _HubBlobs(self._task.hub, self._stopped), self._task
+        for item in task.lists:
+            sealed = sealed_list(task.agreement, item)
+            with keys.key(item.manifest) as key:
+                descriptor = open_file(source, sealed, item.file(), key)
+            stack.callback(os.close, descriptor)
+            task.opt_outs.add(item.manifest, Listed(column=item.column, descriptor=descriptor))
 
 
 class _HubBlobs:

@@ -22,6 +22,8 @@ PACKAGES: Final = ("duckdb", "lifelines", "numpy", "pandas", "pyarrow", "scikit-
 OURS: Final = (
     "__init__.py",
     "core",
+    "dataset/__init__.py",
+    "dataset/opt_out.py",
     "enclave/__init__.py",
     "enclave/decimals.py",
     "enclave/engines",

@@ -10,14 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal
 
 from kakoi.core.errors import Misuse, Refused
 from kakoi.core.limits import Limit, Name
 from kakoi.core.records import Record
 from kakoi.core.text import LINE, LINE_FORM
-from kakoi.sdk.ingest.convert import Fault, Rule
-from kakoi.sdk.ingest.schema import Schema, SourceColumn
+
+if TYPE_CHECKING:  # a console reads reports, and needs none of the libraries that convert cells
+    from kakoi.sdk.ingest.convert import Fault, Rule
+    from kakoi.sdk.ingest.schema import Schema, SourceColumn
 
 Category = Literal["Conformance", "Completeness", "Plausibility"]
 CheckName = Literal[

@@ -21,7 +21,7 @@ from kakoi.core.records import Name, Record, Title
 from kakoi.sdk.ingest import ucum
 
 MAX_SCHEMA_BYTES: Final = 4 * 1024 * 1024
-Identifier = Literal["no", "direct", "join-key"]
+Identifier = Literal["no", "direct", "join-key", "opt-out"]
 ZONED: Final = "UTC"
 """Unit of a datetime column whose cells carry an offset; its values are kept as UTC."""
 
