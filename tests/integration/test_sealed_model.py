@@ -56,7 +56,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
     return Played(directory, done.stdout, done.stderr)
 
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("sealed-model")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("sealed-model")]
 
 
 def test_the_numbers_are_those_of_the_model_run_in_the_open(played: Played) -> None:

@@ -112,6 +112,7 @@ def review_code(
 ) -> None:
     """Decrypt shared code for reading; with a statement, sign that it was read."""
     with errors_as_exit_codes(), at_hub(hub, party, key_file) as (client, home):
+        client.put_object(home.card.envelope)  # a hub answers those only whose card it has
         shared = CodeShare.decode(read_limited(file, limit=CodeShare.MAX_BYTES))
         files = open_shared(client, home, shared)
         if directory is not None:

@@ -68,6 +68,7 @@ def draft(
 ) -> None:
     """Make a contract from a draft, sign it as its drafter, and give it to the hub. Approves nothing."""
     with errors_as_exit_codes(), at_hub(hub, party, key_file) as (client, home):
+        client.put_object(home.card.envelope)  # a hub answers those only whose card it has
         contract = contract_from_file(
             file,
             drafter=PartyId(home.card.id),
@@ -77,7 +78,6 @@ def draft(
             log=LogKey.decode(read_limited(log_key, limit=4096)),
             now=SystemClock().now(),
         )
-        client.put_object(home.card.envelope)
         _known(client, contract)
         envelope = seal(contract, home.keys.signer())
         client.put_object(envelope)

@@ -26,6 +26,7 @@ from kakoi.cli import (
 from kakoi.cli.code import app as code_app
 from kakoi.cli.conformance import conformance
 from kakoi.cli.doctor import doctor
+from kakoi.cli.figures import figures  # noqa: F401 - a command of ``kakoi result``
 from kakoi.cli.hub import app as hub_app
 from kakoi.cli.i18n import t
 from kakoi.cli.ui import show_error

@@ -111,10 +111,10 @@ def upload_code(client: HubClient, home: PartyHome, signed: Signed[CodeManifest]
     """Give ciphertext and manifest to the hub: ciphertext first."""
     manifest = signed.record
     directory = home.code_directory(manifest.code, manifest.version)
+    client.put_object(home.card.envelope)
     for file in manifest.files:
         data = read_limited(directory / f"{file.blob}.sealed", limit=MAX_CODE_BYTES)
         client.put_blob(BlobId(file.blob), io.BytesIO(data), file.size)
-    client.put_object(home.card.envelope)
     client.put_object(signed.envelope)
 
 

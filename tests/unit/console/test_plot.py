@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kakoi.console.plot import plot
+from kakoi.console.plot import picture, plot
 from kakoi.console.runs import as_csv, as_parquet
 from kakoi.wire.released import ReleasedColumn, ReleasedStatistics, ReleasedTable, ReleasedValue
 
@@ -94,3 +94,33 @@ def test_any_table_gives_a_picture_or_none_and_never_a_held_back_number(rows: li
     assert svg is None or "style=" not in svg
     assert as_csv(made).startswith(b"\xef\xbb\xbfa,b,n,v,held_back")
     assert as_parquet(made)[:4] == b"PAR1"
+
+
+HOSTILE = ("<script>alert(1)</script>", '"onload="x', "</text><image href='//x'/>", "]]>&<!--", "url(//x)")
+
+
+def test_a_file_of_its_own_has_no_script_link_or_handler_whatever_the_labels_are() -> None:
+    """A label is text. What a reader opens in a browser runs nothing and fetches nothing."""
+    drawn = plot(
+        table(column("g", "group", *HOSTILE), column("n", "count", *["5"] * len(HOSTILE))), held_back=HOSTILE[0]
+    )
+    assert drawn is not None
+    tree = ET.fromstring(picture(drawn))  # noqa: S314 - our own text
+    names = {element.tag.removeprefix("{http://www.w3.org/2000/svg}") for element in tree.iter()}
+    assert names <= {"svg", "style", "g", "text", "rect", "line", "polyline", "polygon", "circle", "title"}
+    attributes = {name for element in tree.iter() for name in element.attrib}
+    assert not {name for name in attributes if name.startswith("on") or "href" in name or name in ("src", "style")}
+    texts = {element.text for element in tree.iter() if element.tag.endswith("text")}
+    assert HOSTILE[0] in texts
+    (style,) = [element.text or "" for element in tree.iter() if element.tag.endswith("style")]
+    assert "url" not in style
+    assert "@import" not in style
+
+
+def test_a_picture_has_only_numbers_that_were_let_out() -> None:
+    """What is held back is in no attribute and no text, although the record of a careless gate would still have it."""
+    drawn = plot(
+        table(column("g", "group", "a", "b"), column("n", "count", "40", "31415", held=(1,))), held_back="held back"
+    )
+    assert drawn is not None
+    assert "31415" not in picture(drawn)
