@@ -465,8 +465,8 @@ def test_14_every_page_in_both_languages_is_sound(theatre: Theatre) -> None:
         for someone, path in visits:
             page = someone.go(path)
             name = path.strip("/").replace(contract, "one").replace(run, "one").replace(manifest, "one") or "home"
-            for key in ("refused", "new", "by_site"):
-                name = name.replace(STORY[key], key)
+            for key, short in (("refused", "refused"), ("new", "drafted"), ("by_site", "by-site")):
+                name = name.replace(STORY[key], short)
             name = f"{language}-{re.sub('[0-9a-f]{64}', 'id', name).replace('/', '-')}"
             assert path == "/nowhere" or page.locator("main > .notice.bad[role=alert]").count() == 0, (
                 f"{name}: an error"
