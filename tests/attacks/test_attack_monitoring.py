@@ -27,6 +27,7 @@ from kakoi.core.errors import Fatal, KakoiError, Refused
 from kakoi.core.ids import ObjectId, object_id
 from kakoi.guard.chain import verify_stream
 from kakoi.guard.detect import Detector
+from kakoi.guard.happening import Happening
 from kakoi.guard.hours import Hours, read_hours
 from kakoi.guard.sigma.rules import shipped
 from kakoi.guard.stream import FILE, Stream
@@ -219,6 +220,15 @@ def test_failed_sign_ins_from_many_addresses(desk: Desk) -> None:
     assert "Password-less brute force against a console" not in found
 
 
+def test_what_is_turned_away_at_the_perimeter_is_an_event(desk: Desk) -> None:
+    with watched(desk):
+        assert desk.client(origin="https://evil.example").post("/sign-in", data={"answer": "x"}).status_code == 403
+        assert desk.client().get("/sign-in", headers={"host": "evil.example"}).status_code == 421
+    with closing(Stream(desk.setting.home.path / FILE, name="Own", component="console", now=NOW)) as stream:
+        codes = {event["status_code"] for event in stream.newest(what="console.refused")}
+    assert codes == {"console.status-403", "console.status-421"}
+
+
 def test_recovery_followed_by_a_signature(desk: Desk) -> None:
     with watched(desk):
         aoki, _, chiba = desk.enrol("Dr. Aoki"), desk.enrol("Ms. Baba"), desk.enrol("Prof. Chiba", role="member")
@@ -331,6 +341,28 @@ def test_a_stream_that_was_altered_alarms_and_does_not_verify(setting: Setting, 
         with pytest.raises(Refused) as caught:
             stream.verify(setting.home.card.record.verifying_key)
     assert caught.value.code in ("event.gap", "event.altered", "event.cut")
+
+
+@pytest.mark.parametrize("heads", ["kept", "deleted", "forged"])
+def test_another_history_that_is_chained_correctly_alarms(setting: Setting, heads: str) -> None:
+    """T151: whoever has the file computes every hash anew; the keys that sign heads are not in it."""
+    path, mine = setting.home.path / FILE, setting.home.keys.signer()
+    note = Happening(what="broker.note", at=NOW, component="broker", outcome="failure", code="session.replayed")
+    with closing(Stream(path, name="Own", component="broker", signer=mine, now=NOW)) as stream:
+        stream.append(*([note] * 300))
+        stream.sign(NOW, at_once=True)
+        kept = stream.head_lines()
+    path.unlink()
+    thief = setting.world.analyst.signing if heads == "forged" else None
+    with closing(Stream(path, name="Own", component="broker", signer=thief, now=NOW)) as forged:
+        forged.append(*([replace(note, code="session.stale")] * 300))
+        forged.sign(NOW, at_once=True)
+    if heads == "kept":
+        with closing(sqlite3.connect(path)) as database:
+            database.executemany("insert into head values (?, 0, ?)", kept)
+            database.commit()
+    with closing(Stream(path, name="Own", component="broker", signer=mine, now=NOW)) as stream:
+        assert "Gap or alteration in the chain of events" in alerts(stream)
 
 
 def test_a_stream_that_was_deleted_alarms(setting: Setting) -> None:

@@ -55,7 +55,7 @@ def show(
 def _row(event: Any) -> tuple[str, ...]:
     at = datetime.fromtimestamp(event["time"] // 1000, UTC).strftime("%m-%d %H:%M:%S")
     level = _LEVELS.get(event["severity_id"], "low")
-    count = f" ×{event['count']}" if "count" in event else ""
+    count = f" ×{event['count']}" if event.get("count", 1) > 1 else ""
     code = f"[{_COLOURS[level]}]{plain(event['metadata']['event_code'])}[/]{count}"
     state = f"{_STATUS.get(event['status_id'], '·')} {plain(event.get('status_code', ''))}"
     return str(event["metadata"]["sequence"]), at, code, state, plain(_who(event)), plain(_more(event))

@@ -29,6 +29,8 @@ from kakoi.cli.doctor import doctor
 from kakoi.cli.figures import figures  # noqa: F401 - a command of ``kakoi result``
 from kakoi.cli.hub import app as hub_app
 from kakoi.cli.i18n import t
+from kakoi.cli.posture import posture
+from kakoi.cli.redteam.command import redteam
 from kakoi.cli.ui import show_error
 from kakoi.core.errors import Misuse
 
@@ -60,6 +62,8 @@ app.add_typer(run.result_app, name="result")
 app.command("verify", help=t("help.verify"))(run.verify)
 app.add_typer(events.app, name="events")
 app.command("alerts", help=t("help.alerts"))(events.alerts)
+app.command("posture", help=t("help.posture"))(posture)
+app.command("redteam", help=t("help.redteam"))(redteam)
 app.command("conformance", help=t("help.conformance"))(conformance)
 app.add_typer(intel.app, name="intel")
 app.add_typer(intel.quarantine_app, name="quarantine")

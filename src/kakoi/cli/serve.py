@@ -269,6 +269,7 @@ def enclave_serve(
     jobs: Annotated[int, typer.Option("--jobs", min=1, max=64, help=t("help.enclave-jobs"))] = 1,
     attest_with: Annotated[list[str] | None, typer.Option("--attest-with", help=t("help.attest-with"))] = None,
     attest_key_file: Annotated[Path | None, typer.Option("--attest-key-file", help=t("help.attest-key-file"))] = None,
+    events: Annotated[Path | None, typer.Option("--events", help=t("help.enclave-events"))] = None,
 ) -> None:
     """Become the enclave: replace this process by the image's program, with nothing of this one left."""
     with errors_as_exit_codes():
@@ -284,6 +285,10 @@ def enclave_serve(
         if attest_key_file is not None:
             options += ["--attest-key-file", str(attest_key_file.resolve())]
         command = [sys.executable, "-I", "-B", "-c", _RUN, str(image.resolve()), *options]
+        if events is not None:
+            from kakoi.cli.enclave_host import host
+
+            raise typer.Exit(host(command, _environment(), events))
         os.execve(sys.executable, command, _environment())  # noqa: S606 - our own interpreter, no shell
 
 

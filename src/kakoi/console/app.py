@@ -23,7 +23,7 @@ from kakoi.console import pages_runs as runs
 from kakoi.console import pages_security as security
 from kakoi.console import pages_settings as settings_pages
 from kakoi.console.assent import Assent
-from kakoi.console.feed import refused
+from kakoi.console.feed import refused, turned_away
 from kakoi.console.library import Library
 from kakoi.console.people import People
 from kakoi.console.perimeter import Perimeter
@@ -203,7 +203,12 @@ def app_of(console: Console) -> ASGIApp:
         app.router.add_route(route.path, _endpoint(console, route), methods=[route.method])
     app.router.add_route("/static/{name}", _serve_static, methods=["GET"])
     app.router.add_route("/{rest:path}", _endpoint(console, _get("/{rest:path}", _nowhere)), methods=["GET", "POST"])
-    return Perimeter(app, console.settings)
+
+    def tell(status: int, address: str) -> None:
+        if console.watch is not None:
+            console.watch.hear(turned_away(status, address, console.clock.now()))
+
+    return Perimeter(app, console.settings, tell)
 
 
 def _nowhere(visit: Visit) -> Response:

@@ -93,3 +93,16 @@ def refused(*, path: str, code: str, address: str, person: str | None, now: int)
         actor=named(person) if person else None,
         address=address if _ADDRESS.match(address) else None,
     )
+
+
+def turned_away(status: int, address: str, now: int) -> Happening:
+    """A request that did not get past the perimeter: another name for this machine, another site's form, too large."""
+    return Happening(
+        what="console.refused",
+        at=now,
+        component="console",
+        outcome="failure",
+        code=f"console.status-{status}",
+        operation="perimeter",
+        address=address if _ADDRESS.match(address) else None,
+    )

@@ -9,6 +9,7 @@ Source: OWASP Cross-Site Request Forgery Prevention; W3C Content Security Policy
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
@@ -40,8 +41,11 @@ BODY: Final = "kakoi.body"
 class Perimeter:
     """ASGI middleware around the console's application."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        self._app, self._settings = app, settings
+    def __init__(
+        self, app: ASGIApp, settings: Settings, refused: Callable[[int, str], object] = lambda status, address: None
+    ) -> None:
+        """``refused`` hears the status of every answer that is given here, and the address of whoever asked."""
+        self._app, self._settings, self._refused = app, settings, refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Judge the request, then pass it on with its body read."""
@@ -55,6 +59,8 @@ class Perimeter:
                 answer = PlainTextResponse("expected a smaller form", 413)
         guarded = self._guarded(send)
         if answer is not None:
+            if answer.status_code >= 400:
+                self._refused(answer.status_code, str((scope.get("client") or ("",))[0]))
             await answer(scope, receive, guarded)
         else:
             await self._app(scope, receive, guarded)

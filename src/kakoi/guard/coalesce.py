@@ -1,7 +1,7 @@
 """Many of the same in a moment are one event with a count: nobody fills a disk or hides something by making noise. Pure.
 
 The first of its kind goes out at once; what comes within the window is counted and goes out when the window ends. What is counted
-together: the same kind, code, component, outcome and address. An address that tries many things is one line each; a flood
+together: the same kind, outcome, code, address, operation and names. An address that tries many things is one line each; a flood
 from more addresses than ``most`` is counted without them.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from kakoi.guard.happening import Happening
 
-_Key = tuple[str, str, str, str]
+_Key = tuple[str, ...]
 
 
 class _Held:
@@ -21,6 +21,11 @@ class _Held:
 
     def __init__(self, first: Happening) -> None:
         self.first, self.count, self.last = first, 0, first.at
+
+
+def _key(happening: Happening) -> _Key:
+    named = (happening.code, happening.address, happening.operation, happening.actor, happening.about)
+    return (happening.what, happening.outcome, *(part or "" for part in named))
 
 
 class Coalescer:
@@ -33,10 +38,13 @@ class Coalescer:
     def hear(self, happening: Happening) -> list[Happening]:
         """What to write now."""
         due = self.flush(happening.at)
-        key = (happening.what, happening.code or "", happening.outcome, happening.address or "")
+        key = _key(happening)
         if key not in self._open and len(self._open) >= self._most:
-            happening = replace(happening, address=None, code="event.many-addresses", run=None, contract=None)
-            key = (happening.what, happening.code or "", happening.outcome, "")
+            bare = Happening(
+                what=happening.what, at=happening.at, component=happening.component, outcome=happening.outcome
+            )
+            happening = replace(bare, code="event.many-addresses", count=happening.count)
+            key = _key(happening)
         held = self._open.get(key)
         if held is None:
             self._open[key] = _Held(happening)

@@ -10,6 +10,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from kakoi.core.errors import KakoiError
@@ -35,7 +36,7 @@ class Recorder:
     ) -> None:
         self.stream = stream
         self._component, self._clock, self._watch = component, clock, watch
-        self._queue: queue.Queue[Happening] = queue.Queue(QUEUE)
+        self._queue: queue.Queue[Happening | None] = queue.Queue(QUEUE)
         self._coalescer = Coalescer()
         self._lost = 0
         self._stop = threading.Event()
@@ -52,11 +53,12 @@ class Recorder:
     def _run(self) -> None:
         while not (self._stop.is_set() and self._queue.empty()):
             try:
-                heard = [self._queue.get(timeout=_TICK)]
-                while len(heard) < QUEUE and not self._queue.empty():
-                    heard.append(self._queue.get_nowait())
+                taken = [self._queue.get(timeout=_TICK)]
+                while len(taken) < QUEUE and not self._queue.empty():
+                    taken.append(self._queue.get_nowait())
             except queue.Empty:
-                heard = []
+                taken = []
+            heard = [item for item in taken if item is not None]
             self._write([due for item in heard for due in self._coalescer.hear(item)] + self._due())
         self._write(self._coalescer.flush(self._clock(), everything=True))
 
@@ -89,4 +91,6 @@ class Recorder:
     def stop(self) -> None:
         """Write what is waiting. The stream stays open."""
         self._stop.set()
+        with suppress(queue.Full):
+            self._queue.put_nowait(None)  # wakes the writer
         self._thread.join(10)

@@ -21,8 +21,8 @@ from typing import Any, Final
 from kakoi.core import encoding
 from kakoi.core.crypto import Signer, VerifyingKey
 from kakoi.core.dsse import Envelope
-from kakoi.core.errors import Fatal, Unavailable
-from kakoi.guard.chain import GENESIS, VerifiedStream, link, sign_head, verify_stream
+from kakoi.core.errors import Fatal, Malformed, Refused, Unavailable
+from kakoi.guard.chain import GENESIS, EventHead, VerifiedStream, link, open_head, sign_head, verify_stream
 from kakoi.guard.happening import Component, Happening, ocsf
 
 FILE: Final = "events.sqlite"
@@ -111,8 +111,24 @@ class Stream:
             if not whole or link(digest, line) != stored or f'"previous":"{digest.hex()}"'.encode() not in line:
                 return number
             digest = stored
-        signed = self._db.execute("select max(size) from head").fetchone()[0]
-        return number + 1 if signed is not None and signed > number else 0
+        return self._first_against_heads(number)
+
+    def _first_against_heads(self, size: int) -> int:
+        """Where the events stop being those that the newest head names: whoever has the file can chain others, not sign them."""
+        row = self._db.execute("select size, envelope from head order by size desc limit 1").fetchone()
+        if row is None:
+            # A party signs at the 64th event; a long stream without any head has lost them.
+            return 1 if self._signer is not None and size > 4 * HEAD_EVENTS else 0
+        try:
+            envelope = Envelope.decode(bytes(row[1]))
+            key = self._signer.verifying_key if self._signer is not None else None
+            head = open_head(envelope, key) if key is not None else EventHead.decode(envelope.payload)
+        except (Malformed, Refused):
+            return int(row[0])
+        if head.size > size:
+            return size + 1
+        stored = self._db.execute("select hash from event where seq = ?", (head.size,)).fetchone()
+        return 0 if stored is not None and bytes(stored[0]).hex() == head.digest else head.size
 
     # -- writing
 

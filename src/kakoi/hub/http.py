@@ -77,7 +77,7 @@ def error_answer(error: KakoiError, more: Mapping[str, str] | None = None, *, cl
     headers = {**_HEADERS, **(more or {})}
     if status in (429, 503):
         headers["Retry-After"] = str(max(1, math.ceil(getattr(error, "after", 1))))
-    if close:
+    if close or error.code == "hub.transfer-encoding":  # what follows on such a connection is nobody's request
         headers["Connection"] = "close"
     if status == 401:
         headers["Accept-Signature"] = ACCEPT_SIGNATURE
@@ -289,7 +289,11 @@ class Perimeter:
         return who
 
     def _check_head(self, scope: Scope) -> None:
-        """uvicorn bounds a head that arrives in pieces; this bounds one that arrives whole."""
+        """uvicorn bounds a head that arrives in pieces; this bounds one that arrives whole. Bodies have a length, and no
+        other end: with two, a proxy and this hub could disagree where the next request begins (RFC 9112 §6.3).
+        """
+        if any(name == b"transfer-encoding" for name, _ in scope["headers"]):
+            raise Malformed("hub.transfer-encoding", "expected a body with a Content-Length and no Transfer-Encoding")
         size = (
             len(scope["raw_path"]) + len(scope["query_string"]) + sum(len(n) + len(v) + 4 for n, v in scope["headers"])
         )
