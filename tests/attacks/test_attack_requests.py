@@ -7,12 +7,18 @@ import re
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from kakoi.contract.model import PartyCard
+from kakoi.core import dsse
 from kakoi.core.encoding import b64, loads
-from kakoi.core.errors import KakoiError
+from kakoi.core.errors import KakoiError, Misuse
+from kakoi.guard.stream import FILE, Stream
 from kakoi.hub.replay import FileNonces, SteadyClock
 from kakoi.hub.serve import HubServer, running
 from kakoi.hub.settings import Limits, Settings
@@ -234,7 +240,7 @@ def test_newcomer(server: HubServer) -> None:
     public, foreign = one.key.verifying_key.ed25519, other.key.verifying_key.ed25519
     assert introduced(put(one), foreign, one) == (401, "hub.key-unknown")
     assert introduced(put(one), bytes(32), one) == (401, "hub.key-unknown")
-    assert introduced(put(other), public, one) == (401, "hub.key-unknown")
+    assert introduced(put(other), public, one) == (403, "hub.denied")
     for target in ("/v1/feed", "/v1/log/checkpoint", f"/v1/objects/{one.id}"):
         assert introduced(get(target), public, one)[0] in (401, 403), target
     assert introduced(put(one), public, one) == (201, "")
@@ -259,4 +265,91 @@ def test_a_party_takes_no_runs(server: HubServer) -> None:
         ask: Callable[[], object] = lambda: hub.claim(enclave="e", seconds=10)  # noqa: E731
         with pytest.raises(KakoiError) as caught:
             ask()
-        assert caught.value.code == "hub.enclaves-only"
+        assert caught.value.code == "hub.denied"
+
+
+def code(call: Callable[[], object]) -> str:
+    """The code of the error, or empty."""
+    try:
+        call()
+    except KakoiError as error:
+        return error.code
+    return ""
+
+
+def test_a_party_reads_nothing_of_other_peoples_contracts(server: HubServer) -> None:
+    world = World()
+    with client_of(server) as hub:
+        put_all(hub, world.setup)
+        hub.put_object(world.approval(world.owner))
+        run = hub.put_object(world.request()).id
+        challenge = hub.put_object(world.answer("challenge", run)).id
+    for who, may in ((world.owner, True), (world.analyst, True), (world.stranger, False)):
+        with HubClient(server.url, identity=party(who)) as hub:
+            expected = "" if may else "hub.denied"
+            assert code(partial(hub.get_object, run)) == expected
+            assert code(partial(hub.get_object, challenge)) == expected
+            kinds = {item.kind for item in hub.feed().items}
+            assert (
+                ("kakoi/run-request/v1" in kinds)
+                == ("kakoi/approval/v1" in kinds)
+                == ("kakoi/contract/v1" in kinds)
+                == may
+            )
+            assert bool(hub.feed(refs={"run": run}).items) == may
+            of_contract = {item.kind for item in hub.feed(refs={"contract": world.contract.payload_id}).items}
+            # whoever was told a contract's id can see who approved it, and nothing else
+            assert "kakoi/approval/v1" in of_contract
+            assert (len(of_contract) > 1) == may
+            assert bool(hub.runs().items) == bool(hub.runs(contract=world.contract.payload_id).items) == may
+            # what a drafter needs before there is a contract is read by its id
+            assert code(partial(hub.get_object, world.manifest.payload_id)) == ""
+
+
+def test_a_party_with_a_new_card_goes_on_reading(server: HubServer) -> None:
+    world = World()
+    with client_of(server) as hub:
+        put_all(hub, world.setup)
+        run = hub.put_object(world.request()).id
+    card = PartyCard.decode(world.owner.card.payload)
+    renewed = dsse.sign(replace(card, created=2).encode(), world.owner.key)
+    with HubClient(server.url, identity=party_identity(world.owner.key, renewed)) as hub:
+        hub.put_object(renewed)
+        assert code(partial(hub.get_object, run)) == ""
+        assert [item.run for item in hub.runs().items] == [run]
+
+
+def test_a_party_sends_nothing_in_anothers_name(server: HubServer) -> None:
+    """A signed object that somebody got hold of is not theirs to send, though it would verify."""
+    world = World()
+    with client_of(server) as hub:
+        put_all(hub, world.setup)
+    with HubClient(server.url, identity=party(world.analyst)) as hub:
+        assert code(partial(hub.put_object, world.approval(world.owner))) == "hub.denied"
+        assert code(partial(hub.put_object, world.approval(world.analyst))) == ""
+
+
+def test_every_denial_is_on_record(settings: Settings) -> None:
+    world = World()
+    decisions: list[dict[str, str]] = []
+    with running(settings) as server:
+        server.hub.policies.decided = lambda decision: decisions.append(dict(decision))
+        with HubClient(server.url, identity=party(world.analyst)) as hub:
+            assert code(partial(hub.claim, enclave="e", seconds=10)) == "hub.denied"
+    denied = [item for item in decisions if item["decision"] == "deny"]
+    assert [(item["action"], item["address"]) for item in denied] == [("claim", "127.0.0.1")]
+    with closing(Stream(settings.directory / FILE, name="hub", component="hub", now=0)) as stream:
+        assert [line["status_code"] for line in stream.newest(what="hub.access")] == ["hub.denied"]
+
+
+def test_networks_that_are_not_on_the_list(tmp_path: Path) -> None:
+    for number, (allow, answered) in enumerate(
+        [((), True), (("127.0.0.0/8",), True), (("192.0.2.0/24", "2001:db8::/32"), False), (("::1/128",), False)]
+    ):
+        settings = Settings(directory=tmp_path / str(number), port=0, limits=LIMITS, allow=allow)
+        with running(settings) as one:
+            expected = (200, "") if answered else (403, "hub.network")
+            assert send(one, get("/v1/health")) == expected
+            assert send(one, signed(one, get())) == expected
+    with pytest.raises(Misuse), running(Settings(directory=tmp_path / "bad", port=0, allow=("127.0.0.1/8",))):
+        pass

@@ -34,6 +34,14 @@ def serve(
     blobs: Annotated[str, typer.Option("--blobs", help=t("help.hub-blobs"))] = "",
     database: Database = "",
     metrics_port: Annotated[int | None, typer.Option("--metrics-port", help=t("help.metrics-port"))] = None,
+    name: Annotated[list[str] | None, typer.Option("--name", help=t("help.hub-name"))] = None,
+    allow: Annotated[list[str] | None, typer.Option("--allow", help=t("help.hub-allow"))] = None,
+    policies: Annotated[Path | None, typer.Option("--policies", help=t("help.hub-policies"))] = None,
+    tls_certificate: Annotated[
+        Path | None, typer.Option("--tls-certificate", help=t("help.hub-tls-certificate"))
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls-key", help=t("help.hub-tls-key"))] = None,
+    tls_client_ca: Annotated[Path | None, typer.Option("--tls-client-ca", help=t("help.hub-tls-client-ca"))] = None,
 ) -> None:
     """Run a hub until interrupted."""
     # An owner's machine does not have the hub's dependencies, so they are asked for only here.
@@ -49,6 +57,12 @@ def serve(
             blobs=blobs,
             database_url=database,
             metrics_port=metrics_port,
+            names=tuple(name or ()),
+            allow=tuple(allow or ()),
+            policies=policies,
+            tls_certificate=tls_certificate,
+            tls_key=tls_key,
+            tls_client_ca=tls_client_ca,
         )
         run_hub(settings)
 

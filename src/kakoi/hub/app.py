@@ -46,7 +46,7 @@ def app_of(
     Api(hub).add_to(app)
     app.add_exception_handler(HTTPException, _framework_error)
     app.add_middleware(
-        Gate, authenticator=hub.authenticator, budgets=hub.budgets
+        Gate, authenticator=hub.authenticator, budgets=hub.budgets, policies=hub.policies
     )  # inside the perimeter, which is added after it
     head_bytes = hub.settings.limits.head_bytes
     app.add_middleware(
@@ -56,6 +56,7 @@ def app_of(
         tickets=hub.tickets,
         gauge=hub.gauge,
         head_bytes=head_bytes,
+        allow=hub.settings.allow,
         on_fatal=on_fatal,
         on_refused=on_refused,
     )

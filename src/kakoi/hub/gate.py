@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
@@ -14,6 +15,7 @@ from kakoi.core.errors import Fatal, Malformed, Refused
 from kakoi.hub.budgets import Budgets, Identity
 from kakoi.hub.http import error_answer
 from kakoi.hub.identify import Authenticator, Principal
+from kakoi.hub.policy import Policies
 from kakoi.net.signature import parse_digest
 
 OPEN: Final = frozenset({("GET", "/v1/health")})
@@ -24,8 +26,9 @@ _PRINCIPAL: Final = "kakoi.principal"
 class Gate:
     """ASGI: identifies, then lets in."""
 
-    def __init__(self, app: ASGIApp, authenticator: Authenticator, budgets: Budgets) -> None:
-        self._app, self._authenticator, self._budgets = app, authenticator, budgets
+    def __init__(self, app: ASGIApp, authenticator: Authenticator, budgets: Budgets, policies: Policies) -> None:
+        self._app, self._authenticator = app, authenticator
+        self._budgets, self._policies = budgets, policies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -44,6 +47,7 @@ class Gate:
                     "expected the sender's own card as its first object, got another request",
                     hint="upload the party card first",
                 )
+            self._policies.require(scope[_PRINCIPAL], _action(scope))
             receive = digest_checked(scope, receive)
         await self._app(scope, receive, send)
 
@@ -59,6 +63,29 @@ class Gate:
             raise
         scope["state"]["who"] = replace(who, party=found.card)
         return found
+
+
+_ACTIONS: Final = (
+    ("PUT", re.compile(r"/v1/objects/[^/]+\Z"), "send"),
+    ("GET", re.compile(r"/v1/objects/[^/]+\Z"), "fetch"),
+    ("GET", re.compile(r"/v1/feed\Z"), "list"),
+    ("PUT", re.compile(r"/v1/blobs/.+\Z"), "upload"),
+    ("POST", re.compile(r"/v1/blobs/.+\Z"), "upload"),
+    ("GET", re.compile(r"/v1/blobs/.+\Z"), "download"),
+    ("HEAD", re.compile(r"/v1/blobs/.+\Z"), "download"),
+    ("POST", re.compile(r"/v1/claims\Z"), "claim"),
+    ("POST", re.compile(r"/v1/claims/.+\Z"), "report"),
+    ("GET", re.compile(r"/v1/runs(/.*)?\Z"), "watch"),
+    ("GET", re.compile(r"/v1/log/.+\Z"), "audit"),
+)
+
+
+def _action(scope: Scope) -> str:
+    """What policies call this request."""
+    if scope[_PRINCIPAL].kind == "newcomer":
+        return "introduce"
+    found = (name for method, path, name in _ACTIONS if method == scope["method"] and path.match(scope["path"]))
+    return next(found, "unknown")
 
 
 def _is_object(scope: Scope) -> bool:

@@ -7,12 +7,13 @@ import logging
 import math
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Final
 
 from fastapi import Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kakoi.core.errors import Fatal, KakoiError, Malformed, Misuse, Refused, Unavailable
 from kakoi.core.ids import ObjectId, parse_id
@@ -218,6 +219,27 @@ async def read_body(request: Request, most: int, limits: Limits, budget: Budget)
         return b"".join([chunk async for chunk in chunks(request, length, limits)])
 
 
+def networks(texts: tuple[str, ...]) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Networks of an allow-list. Raises Misuse for what is none."""
+    try:
+        return tuple(ip_network(text) for text in texts)
+    except ValueError:
+        raise Misuse(
+            "hub.allow", "expected networks as 192.0.2.0/24 or 2001:db8::/32, got something else", hint="--allow"
+        ) from None
+
+
+def _with_hsts(send: Send) -> Send:
+    """``send``, with Strict-Transport-Security (RFC 6797) on every answer."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], (b"strict-transport-security", b"max-age=31536000")]
+        await send(message)
+
+    return sending
+
+
 class Perimeter:
     """The outermost layer: how many requests at a time, and every error as an answer."""
 
@@ -229,6 +251,7 @@ class Perimeter:
         tickets: Tickets,
         gauge: Gauge,
         head_bytes: int,
+        allow: tuple[str, ...],
         on_fatal: Callable[[Fatal], None],
         on_refused: Callable[[KakoiError, str], None] = lambda error, address: None,
     ) -> None:
@@ -236,6 +259,7 @@ class Perimeter:
         self._app, self._requests, self._budgets, self._tickets = app, requests, budgets, tickets
         self._head_bytes, self._on_fatal = head_bytes, on_fatal
         self._on_refused, self._gauge = on_refused, gauge
+        self._allow = networks(allow)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -243,6 +267,8 @@ class Perimeter:
             await self._app(scope, receive, send)
             return
         started = False
+        if scope.get("scheme") == "https":
+            send = _with_hsts(send)
 
         async def tell(message: dict[str, object]) -> None:
             nonlocal started
@@ -253,6 +279,7 @@ class Perimeter:
             await send(message)
 
         try:
+            self._check_network(scope)
             self._check_head(scope)
             who = self._identify(scope)
             if not who.vital:
@@ -287,6 +314,22 @@ class Perimeter:
         scope.setdefault("state", {})["who"] = who
         scope["state"]["ticket"] = self._tickets.renewed(ticket, who.holder, prefix) if who.vital else ""
         return who
+
+    def _check_network(self, scope: Scope) -> None:
+        """Only networks of the allow-list are answered, if there is one."""
+        if not self._allow:
+            return
+        try:
+            address = ip_address(str((scope.get("client") or ("",))[0]).partition("%")[0])
+        except ValueError:
+            address = None
+        mapped = getattr(address, "ipv4_mapped", None) or address
+        if mapped is None or not any(mapped in network for network in self._allow):
+            raise Refused(
+                "hub.network",
+                "expected a request from a network that the hub answers, got one from another",
+                hint="the operator names networks with --allow",
+            )
 
     def _check_head(self, scope: Scope) -> None:
         """uvicorn bounds a head that arrives in pieces; this bounds one that arrives whole. Bodies have a length, and no

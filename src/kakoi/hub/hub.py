@@ -25,6 +25,7 @@ from kakoi.hub.identify import Authenticator
 from kakoi.hub.log import Log
 from kakoi.hub.notify import Notifier
 from kakoi.hub.objects import Objects
+from kakoi.hub.policy import SHIPPED, Policies
 from kakoi.hub.quota import Quota
 from kakoi.hub.remote import open_blobs
 from kakoi.hub.replay import NONCES_FILE, FileNonces, Nonces, SharedNonces, SteadyClock
@@ -64,7 +65,8 @@ class Hub:
         self.blobs = open_blobs(settings)
         self.crowd = Crowd(limits, time.monotonic)
         self.budgets = Budgets(limits, time.monotonic, self.crowd.punish)
-        self.objects = Objects(self.database, self.budgets, limits)
+        self.policies = Policies(settings.policies or SHIPPED, now)
+        self.objects = Objects(self.database, self.budgets, limits, self.policies)
         self.quota = Quota(self.database, limits)
         self.parts = Uploads(self.blobs, self.quota, limits)
         self.runs = Runs(self.database, limits.claim_seconds)

@@ -19,10 +19,12 @@ from kakoi.core.errors import Malformed, Refused
 from kakoi.core.ids import ObjectId
 from kakoi.hub import schema
 from kakoi.hub.budgets import Budgets, Identity
+from kakoi.hub.concern import concerning, concerns, is_listed, is_shared
 from kakoi.hub.database import Database, Transaction
 from kakoi.hub.identify import Principal
 from kakoi.hub.kinds import RULES, Described, describe
 from kakoi.hub.notify import ObjectNews, RunNews
+from kakoi.hub.policy import Policies
 from kakoi.hub.quota import count_object
 from kakoi.hub.settings import Limits
 from kakoi.net.answers import FeedItem, FeedPage
@@ -76,8 +78,8 @@ class Taken:
 class Objects:
     """The hub's objects."""
 
-    def __init__(self, database: Database, budgets: Budgets, limits: Limits) -> None:
-        self._database, self._budgets, self._limits = database, budgets, limits
+    def __init__(self, database: Database, budgets: Budgets, limits: Limits, policies: Policies) -> None:
+        self._database, self._budgets, self._limits, self._policies = database, budgets, limits, policies
         self._holders: OrderedDict[tuple[str, ...], Holder] = OrderedDict()
 
     async def put(self, object_id: ObjectId, body: bytes, token: str, who: Identity, sender: Principal) -> Taken:
@@ -100,12 +102,9 @@ class Objects:
             if found is not None:
                 return Taken(item=found, new=False, helps="")  # everybody sends a card before anything else
         holder = await self._verified(envelope, what, who, verified)
-        if sender.kind == "newcomer" and (what.rule.name != PartyCard.KIND or holder.key.ed25519 != sender.public):
-            raise Refused(
-                "hub.key-unknown",
-                "expected the sender's own card as its first object, got another object",
-                hint="upload the party card first",
-            )
+        own = holder.key.ed25519 == sender.public
+        about: dict[str, str | bool] = {"kind": what.rule.name, "shared": is_shared(what.rule), "own": own}
+        self._policies.require(sender, "put", object_id=object_id, attributes={**about, "concerned": own})
         admitted = Admitted(
             id=object_id, envelope=body, what=what, holder=holder, token=token, keeper=_keeper(what, who)
         )
@@ -160,19 +159,25 @@ class Objects:
             self._budgets.object(what.hex_member(what.rule.named_by), who)
         return holder
 
-    async def get(self, object_id: ObjectId) -> bytes:
-        """An object's envelope, as it was put. Raises Refused if there is none."""
-        query = select(schema.objects.c.envelope).where(schema.objects.c.id == object_id)
-        data = await self._database.read(lambda connection: connection.execute(query).scalar())
-        if data is None:
+    async def get(self, object_id: ObjectId, reader: Principal) -> bytes:
+        """An object's envelope, as it was put. Raises Refused if there is none, or none for this reader."""
+        query = select(schema.objects.c.envelope, schema.objects.c.kind).where(schema.objects.c.id == object_id)
+        row = await self._database.read(lambda connection: connection.execute(query).first())
+        if row is None:
             raise Refused("hub.not-found", "expected the id of an object that is here, got another")
-        return bytes(data)
+        data, shared, concerned = bytes(row.envelope), is_shared(RULES[row.kind]), False
+        if reader.kind == "party" and not shared:
+            references = describe(Envelope.decode(data)).references
+            concerned = await self._database.read(lambda connection: concerns(connection, reader.id, references))
+        about: dict[str, str | bool] = {"kind": row.kind, "shared": shared, "own": False, "concerned": concerned}
+        self._policies.require(reader, "get", object_id=object_id, attributes=about)
+        return data
 
     async def page(
-        self, *, after: int, kinds: frozenset[str], references: frozenset[tuple[str, str]], limit: int
+        self, *, after: int, kinds: frozenset[str], references: frozenset[tuple[str, str]], limit: int, reader: str = ""
     ) -> FeedPage:
-        """Objects behind ``after``, in order."""
-        return await self._database.read(lambda c: _page(c, after, kinds, references, limit))
+        """Objects behind ``after``, in order; only those that concern ``reader`` (a party's key id), if there is one."""
+        return await self._database.read(lambda c: _page(c, after, kinds, references, limit, reader))
 
     async def _holder(self, envelope: Envelope, what: Described) -> Holder:
         if what.rule.signer == "itself":
@@ -382,16 +387,16 @@ def _ended(connection: Connection, run: str) -> bool:
 
 
 def _of_kind(
-    kind: str, references: Sequence[tuple[str, str]], after: int, last: int, limit: int
+    kind: str, references: Sequence[tuple[str, str]], after: int, last: int, limit: int, reader: str
 ) -> Select[tuple[int, str, str]]:
     objects = schema.objects.c
     if not references:
-        return (
-            select(objects.seq, objects.id, objects.kind)
-            .where(objects.kind == kind, objects.seq > after, objects.seq <= last)
-            .order_by(objects.seq)
-            .limit(limit)
+        query = select(objects.seq, objects.id, objects.kind).where(
+            objects.kind == kind, objects.seq > after, objects.seq <= last
         )
+        if reader and not is_listed(kind, references):
+            query = query.where(concerning(reader, objects.kind, objects.seq))
+        return query.order_by(objects.seq).limit(limit)
     first, *others = references
     refs = schema.refs.c
     query = (
@@ -403,11 +408,18 @@ def _of_kind(
         other = schema.refs.alias(f"other{number}")
         same = (other.c.member == member, other.c.value == value, other.c.kind == kind, other.c.seq == refs.seq)
         query = query.where(exists().where(*same))
+    if reader and not is_listed(kind, references):
+        query = query.where(concerning(reader, refs.kind, refs.seq))
     return query.order_by(refs.seq).limit(limit)
 
 
 def _page(
-    connection: Connection, after: int, kinds: frozenset[str], references: frozenset[tuple[str, str]], limit: int
+    connection: Connection,
+    after: int,
+    kinds: frozenset[str],
+    references: frozenset[tuple[str, str]],
+    limit: int,
+    reader: str,
 ) -> FeedPage:
     """One index range per kind, merged. ``next`` is the end of what was looked at, so that a reader skips it next time."""
     last = int(connection.execute(select(schema.head.c.seq)).scalar_one())
@@ -417,7 +429,7 @@ def _page(
     ordered = sorted(references, key=lambda ref: (ref[0] in ("contract", "party", "owner"), ref))
     rows: list[Row[tuple[int, str, str]]] = []
     for kind in kinds & RULES.keys() if kinds else RULES:
-        rows += connection.execute(_of_kind(kind, ordered, after, last, limit)).all()
+        rows += connection.execute(_of_kind(kind, ordered, after, last, limit, reader)).all()
     rows.sort(key=lambda row: row.seq)
     items = tuple(FeedItem(seq=row.seq, id=ObjectId(row.id), kind=row.kind) for row in rows[:limit])
     return FeedPage(items=items, next=items[-1].seq if len(items) == limit else last)

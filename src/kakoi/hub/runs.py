@@ -17,6 +17,7 @@ from kakoi.core.encoding import sha256
 from kakoi.core.errors import Refused
 from kakoi.core.ids import ObjectId
 from kakoi.hub import schema
+from kakoi.hub.concern import contracts_of
 from kakoi.hub.database import Database, Transaction
 from kakoi.hub.notify import RunNews
 from kakoi.net.answers import Claim, ClaimRequest, ClaimUpdate, RunItem, RunPage, RunState
@@ -53,9 +54,9 @@ class Runs:
             raise Refused("hub.not-found", "expected the id of a run that is here, got another")
         return RunState(state=row.state, attempt=row.attempt)
 
-    async def page(self, *, after: int, contract: str, limit: int) -> RunPage:
-        """Runs whose latest change lies behind ``after``, in order of it."""
-        return await self._database.read(lambda connection: _page(connection, after, contract, limit))
+    async def page(self, *, after: int, contract: str, limit: int, reader: str = "") -> RunPage:
+        """Runs whose latest change lies behind ``after``, in order of it; those that concern ``reader``, if there is one."""
+        return await self._database.read(lambda connection: _page(connection, after, contract, limit, reader))
 
     def _ended(self, now: int) -> ColumnElement[bool]:
         late = or_(_runs.lease_until <= now, _runs.lease_until > now + self._longest)
@@ -151,13 +152,15 @@ def _lost() -> Refused:
     )
 
 
-def _page(connection: Connection, after: int, contract: str, limit: int) -> RunPage:
+def _page(connection: Connection, after: int, contract: str, limit: int, reader: str) -> RunPage:
     last = int(connection.execute(select(schema.head.c.change)).scalar_one())
     if last <= after:
         return RunPage(items=(), next=after)
     query = select(schema.runs).where(_runs.change > after, _runs.change <= last).order_by(_runs.change).limit(limit)
     if contract:
         query = query.where(_runs.contract == contract)
+    if reader:
+        query = query.where(_runs.contract.in_(contracts_of(reader)))
     items = tuple(
         RunItem(change=row.change, run=row.run, contract=row.contract, state=row.state, attempt=row.attempt)
         for row in connection.execute(query)

@@ -18,6 +18,7 @@ import uvicorn
 from kakoi.core.errors import Fatal, KakoiError, Misuse, Unavailable
 from kakoi.hub.app import app_of
 from kakoi.hub.files import write_whole
+from kakoi.hub.http import networks
 from kakoi.hub.hub import Hub, open_hub, wall_clock
 from kakoi.hub.protocol import limited
 from kakoi.hub.settings import LOOPBACK, Settings
@@ -25,6 +26,7 @@ from kakoi.hub.watch import event_of, fatal_on_record, hub_watch
 from kakoi.net.signature import authority
 
 ADDRESS_FILE: Final = "address"
+_EVERYWHERE: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - named in order to be refused
 _SWEEP_TICKS: Final = 10
 """uvicorn ticks ten times a second."""
 
@@ -80,6 +82,15 @@ def running(settings: Settings, *, now: Callable[[], int] = wall_clock) -> Itera
 def _check(settings: Settings) -> None:
     if (settings.tls_certificate is None) != (settings.tls_key is None):
         raise Misuse("hub.tls", "expected a TLS certificate and its key, got one of them")
+    networks(settings.allow)
+    if settings.tls_client_ca is not None and settings.tls_certificate is None:
+        raise Misuse("hub.tls", "expected a TLS certificate of the hub's own before clients show theirs, got none")
+    if settings.host in _EVERYWHERE and not settings.names:
+        raise Misuse(
+            "hub.names",
+            "expected the names by which clients call a hub that listens on all interfaces, got none",
+            hint="--name hub.example.org:8440; requests are signed for a name, and others are refused",
+        )
     if settings.host not in LOOPBACK and settings.tls_certificate is None and not settings.insecure_plain_http:
         raise Misuse(
             "hub.plain-http",
@@ -141,7 +152,8 @@ class HubServer(uvicorn.Server):
         config.load()
         scheme = "http"
         if settings.tls_certificate is not None and settings.tls_key is not None:
-            config.ssl, scheme = _tls(settings.tls_certificate, settings.tls_key), "https"
+            config.ssl = _tls(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
+            scheme = "https"
         port, tls = int(listener.getsockname()[1]), scheme == "https"
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         self.url = f"{scheme}://{host}:{port}"
@@ -221,7 +233,7 @@ class HubServer(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-def _tls(certificate: Path, key: Path) -> ssl.SSLContext:
+def _tls(certificate: Path, key: Path, client_ca: Path | None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     try:
@@ -229,4 +241,11 @@ def _tls(certificate: Path, key: Path) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as error:
         reason = error.strerror or type(error).__name__
         raise Misuse("hub.tls", f"expected a TLS certificate and its key, got: {reason}", hint="both as PEM") from None
+    if client_ca is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+        try:
+            context.load_verify_locations(cafile=client_ca)
+        except (OSError, ssl.SSLError) as error:
+            reason = error.strerror or type(error).__name__
+            raise Misuse("hub.tls", f"expected CA certificates for clients, got: {reason}", hint="as PEM") from None
     return context

@@ -100,6 +100,10 @@ class Settings:
     """0: any free port; ``<directory>/address`` says which."""
     names: tuple[str, ...] = ()
     """Names by which clients call the hub, as host or host:port; empty: host and port, on loopback also its other names."""
+    allow: tuple[str, ...] = ()
+    """Networks that are answered at all, as 192.0.2.0/24; empty: every network."""
+    policies: Path | None = None
+    """Folder of Cedar policies with their schema; none: those that Kakoi ships."""
     operator_token_file: Path | None = None
     """File with the token that enclaves need to take runs; ``<directory>/operator.token`` by default, made if missing."""
     database_url: str = field(default="", repr=False)
@@ -111,6 +115,8 @@ class Settings:
     """C2SP origin of the log, used when its key is made; empty: derived from the key."""
     tls_certificate: Path | None = None
     tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    """CA certificates (PEM); with them only clients with a certificate of one of these are connected (mutual TLS)."""
     insecure_plain_http: bool = False
     """Listen beyond loopback without TLS (behind a proxy that adds it)."""
     metrics_port: int | None = None

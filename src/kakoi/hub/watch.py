@@ -80,6 +80,8 @@ def event_of(error: KakoiError, address: str, now: int) -> Happening | None:
         what = "hub.fatal"
     elif isinstance(error, Unavailable):
         what = "hub.overload"
+    elif error.code == "hub.denied":
+        what = "hub.access"
     elif error.code in _IDENTITY:
         what = "hub.identity"
     else:

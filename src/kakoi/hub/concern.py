@@ -1,0 +1,68 @@
+"""Whom an object concerns: the parties that it names, and the parties of the contract that it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, Select, and_, exists, or_, select
+
+from kakoi.contract.model import Analysis, Approval, Contract, DatasetManifest, PartyCard
+from kakoi.hub import schema
+from kakoi.hub.kinds import KindRule
+from kakoi.wire import collateral
+
+_LISTED: Final = frozenset({PartyCard.KIND, DatasetManifest.KIND, Analysis.KIND, collateral.Bundle.KIND})
+"""Drafters need them before a contract names anybody."""
+_SHARED: Final = _LISTED | {Contract.KIND, Approval.KIND}
+"""Read by whoever was told the id: an auditor who has a contract's id can verify that everybody approved it."""
+_NAMES: Final = ("party", "drafter", "recipients", "owner")
+"""Members under which objects name parties."""
+
+
+def is_shared(rule: KindRule) -> bool:
+    """True for a kind that is read by its id, whomever it concerns."""
+    return rule.name in _SHARED
+
+
+def is_listed(kind: str, references: Sequence[tuple[str, str]]) -> bool:
+    """True for a kind that lists show to every party; approvals are shown to whoever names their contract."""
+    return kind in _LISTED or (kind == Approval.KIND and any(member == "contract" for member, _ in references))
+
+
+def _cards(keyid: str) -> Select[tuple[str]]:
+    keys = schema.keys.c
+    return select(keys.object).where(keys.ed25519_keyid == keyid, keys.run.is_(None))
+
+
+def contracts_of(keyid: str) -> Select[tuple[str]]:
+    """Ids of the contracts that name a party, by the key of any of its cards."""
+    refs = schema.refs.alias("naming")
+    objects = schema.objects.alias("contracts")
+    return (
+        select(objects.c.id)
+        .join_from(refs, objects, objects.c.seq == refs.c.seq)
+        .where(refs.c.member.in_(_NAMES), refs.c.value.in_(_cards(keyid)), refs.c.kind == Contract.KIND)
+    )
+
+
+def concerning(keyid: str, kind: ColumnElement[Any], seq: ColumnElement[Any]) -> ColumnElement[bool]:
+    """SQL: the object at ``seq`` of ``kind`` names the party, or belongs to a contract that does."""
+    refs = schema.refs.alias("concern").c
+    here = and_(refs.kind == kind, refs.seq == seq)
+    return or_(
+        exists().where(here, refs.member == "contract", refs.value.in_(contracts_of(keyid))),
+        exists().where(here, refs.member.in_(_NAMES), refs.value.in_(_cards(keyid))),
+    )
+
+
+def concerns(connection: Connection, keyid: str, references: frozenset[tuple[str, str]]) -> bool:
+    """The same for one object, by what it names."""
+    cards = {str(row[0]) for row in connection.execute(_cards(keyid))}
+    if any(member in _NAMES and value in cards for member, value in references):
+        return True
+    contracts = [value for member, value in references if member == "contract"]
+    if not contracts:
+        return False
+    own = contracts_of(keyid).subquery()
+    return connection.execute(select(own.c.id).where(own.c.id.in_(contracts)).limit(1)).first() is not None

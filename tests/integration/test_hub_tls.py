@@ -1,0 +1,144 @@
+"""TLS 1.3 and mutual TLS as clients meet them: a real hub, real certificates."""
+
+from __future__ import annotations
+
+import datetime as dt
+import http.client
+import ipaddress
+import ssl
+from pathlib import Path
+from typing import Final
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from kakoi.core.errors import KakoiError, Misuse
+from kakoi.hub.serve import running
+from kakoi.hub.settings import Settings
+from kakoi.net.caller import Patience
+from kakoi.sdk.connect import CA, CERTIFICATE, KEY, client_tls
+from support.hub_client import client_of
+
+PEM: Final = serialization.Encoding.PEM
+PATIENCE: Final = Patience(attempts=1)
+
+
+class Authority:
+    """A CA in a directory."""
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self._directory, self._name = directory, x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self.file = self._write(name, self._certificate(self._name, self._key.public_key(), ca=True))
+
+    def _write(self, name: str, certificate: x509.Certificate) -> Path:
+        path = self._directory / f"{name}.pem"
+        path.write_bytes(certificate.public_bytes(PEM))
+        return path
+
+    def _certificate(
+        self, subject: x509.Name, key: ec.EllipticCurvePublicKey, *, ca: bool, expired: bool = False
+    ) -> x509.Certificate:
+        now = dt.datetime.now(dt.UTC) - dt.timedelta(days=9 if expired else 0)
+        address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+        builder = x509.CertificateBuilder(
+            self._name,
+            subject,
+            key,
+            x509.random_serial_number(),
+            now - dt.timedelta(hours=1),
+            now + dt.timedelta(days=1),
+        )
+        builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        return builder.add_extension(address, critical=False).sign(self._key, hashes.SHA256())
+
+    def issue(self, name: str, *, expired: bool = False) -> tuple[Path, Path]:
+        """Certificate and key."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        secret = self._directory / f"{name}.key"
+        secret.write_bytes(key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+        return self._write(name, self._certificate(subject, key.public_key(), ca=False, expired=expired)), secret
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path, "services")
+
+
+@pytest.fixture
+def settings(tmp_path: Path, authority: Authority) -> Settings:
+    certificate, key = authority.issue("hub")
+    return Settings(
+        directory=tmp_path / "hub",
+        port=0,
+        tls_certificate=certificate,
+        tls_key=key,
+        tls_client_ca=authority.file,
+    )
+
+
+def environment(authority: Authority, shown: tuple[Path, Path]) -> dict[str, str]:
+    return {CA: str(authority.file), CERTIFICATE: str(shown[0]), KEY: str(shown[1])}
+
+
+def test_only_services_with_a_certificate_of_ours_are_connected(
+    settings: Settings, authority: Authority, tmp_path: Path
+) -> None:
+    stranger = Authority(tmp_path, "strangers")
+    with running(settings) as server:
+        good = client_tls(environment(authority, authority.issue("broker")))
+        with client_of(server, tls=good, patience=PATIENCE) as client:
+            client.log_checkpoint()
+        nobody = client_tls({CA: str(authority.file)})
+        foreign = client_tls(environment(authority, stranger.issue("other")))
+        late = client_tls(environment(authority, authority.issue("late", expired=True)))
+        for context in (nobody, foreign, late):
+            with client_of(server, tls=context, patience=PATIENCE) as client, pytest.raises(KakoiError):
+                client.health()
+        distrusting = client_tls(environment(stranger, authority.issue("careful")))
+        with client_of(server, tls=distrusting, patience=PATIENCE) as client:
+            with pytest.raises(KakoiError) as caught:
+                client.health()
+            assert caught.value.code == "hub.certificate"
+
+
+def test_nothing_older_than_tls_1_3_and_answers_say_to_stay(settings: Settings, authority: Authority) -> None:
+    context = client_tls(environment(authority, authority.issue("browser")))
+    assert context is not None
+    with running(settings) as server:
+        host, port = server.url.removeprefix("https://").split(":")
+        for target, status in (("/v1/health", 200), ("/v1/feed", 401)):
+            connection = http.client.HTTPSConnection(host, int(port), context=context, timeout=10)
+            connection.request("GET", target)
+            answer = connection.getresponse()
+            assert answer.status == status
+            assert answer.getheader("Strict-Transport-Security") == "max-age=31536000"
+            connection.close()
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        with client_of(server, tls=context, patience=PATIENCE) as client, pytest.raises(KakoiError):
+            client.health()
+
+
+def refused(settings: Settings) -> str:
+    with pytest.raises(Misuse) as caught, running(settings):
+        pass
+    return caught.value.code
+
+
+def test_settings_that_cannot_be(tmp_path: Path, authority: Authority) -> None:
+    certificate, key = authority.issue("hub")
+    assert refused(Settings(directory=tmp_path / "a", port=0, tls_client_ca=authority.file)) == "hub.tls"
+    bad = Settings(directory=tmp_path / "b", port=0, tls_certificate=certificate, tls_key=key, tls_client_ca=key)
+    assert refused(bad) == "hub.tls"
+    everywhere = Settings(directory=tmp_path / "c", host="0.0.0.0", port=0, tls_certificate=certificate, tls_key=key)  # noqa: S104
+    assert refused(everywhere) == "hub.names"
+    for one in (CERTIFICATE, KEY):
+        with pytest.raises(Misuse):
+            client_tls({one: str(certificate)})
+    with pytest.raises(Misuse):
+        client_tls({CA: str(tmp_path / "none")})
+    assert client_tls({}) is None
