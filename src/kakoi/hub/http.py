@@ -266,9 +266,7 @@ class Perimeter:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = False
-        if scope.get("scheme") == "https":
-            send = _with_hsts(send)
+        started, send = False, _with_hsts(send) if scope.get("scheme") == "https" else send
 
         async def tell(message: dict[str, object]) -> None:
             nonlocal started

@@ -85,17 +85,17 @@ def _check(settings: Settings) -> None:
     networks(settings.allow)
     if settings.tls_client_ca is not None and settings.tls_certificate is None:
         raise Misuse("hub.tls", "expected a TLS certificate of the hub's own before clients show theirs, got none")
-    if settings.host in _EVERYWHERE and not settings.names:
-        raise Misuse(
-            "hub.names",
-            "expected the names by which clients call a hub that listens on all interfaces, got none",
-            hint="--name hub.example.org:8440; requests are signed for a name, and others are refused",
-        )
     if settings.host not in LOOPBACK and settings.tls_certificate is None and not settings.insecure_plain_http:
         raise Misuse(
             "hub.plain-http",
             "expected TLS for a hub that listens beyond this machine, got none",
             hint="give a certificate and key; behind a proxy that adds TLS, allow plain http by name",
+        )
+    if settings.host in _EVERYWHERE and not settings.names:
+        raise Misuse(
+            "hub.names",
+            "expected the names by which clients call a hub that listens on all interfaces, got none",
+            hint="--name hub.example.org:8440; requests are signed for a name, and others are refused",
         )
 
 

@@ -361,7 +361,9 @@ def test_loopback_of_ip_version_six(tmp_path: Path) -> None:
 
 def test_beyond_loopback_tls_is_required(tmp_path: Path) -> None:
     assert fails(Settings(directory=tmp_path, host="0.0.0.0", port=0)).code == "hub.plain-http"  # noqa: S104
-    with running(Settings(directory=tmp_path, host="0.0.0.0", port=0, insecure_plain_http=True)):  # noqa: S104
+    with running(
+        Settings(directory=tmp_path, host="0.0.0.0", port=0, insecure_plain_http=True, names=("hub.example",))  # noqa: S104
+    ):
         pass
     assert fails(Settings(directory=tmp_path, port=0, tls_key=tmp_path / "x")).code == "hub.tls"
     missing = Settings(directory=tmp_path, port=0, tls_certificate=tmp_path / "x", tls_key=tmp_path / "x")
