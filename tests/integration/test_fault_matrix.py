@@ -255,9 +255,10 @@ class Run:
         if claim is None:
             self.clock.offset += LEASE + 1
             claim = self.hub.claim(enclave="test", seconds=LEASE, wait=5)
-        assert claim is not None
-        assert claim.run == self.id
-        return claim
+        found: Claim | None = claim
+        assert found is not None
+        assert found.run == self.id
+        return found
 
     def _attempt(self, claim: Claim) -> None:
         run, attempt, token = self.id, claim.attempt, claim.token
