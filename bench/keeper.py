@@ -38,7 +38,7 @@ class Source:
                 yield piece
 
 class Manifest:
-    dataset, version = "0" * 32, 1
+    sealed_as, version = "0" * 32, 1
 
 file = SealedFile(name="part0", blob="0" * 64, size=size, segment_digests=digests)
 started = time.perf_counter()

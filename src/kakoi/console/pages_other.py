@@ -19,6 +19,7 @@ from kakoi.console.memory import Memory
 from kakoi.console.visit import Visit
 from kakoi.console.waits import recent_runs, waits_for
 from kakoi.contract.model import Analysis, DatasetManifest
+from kakoi.contract.opt_out import usable_columns
 from kakoi.contract.sign import open_signed, seal
 from kakoi.core import encoding
 from kakoi.core.errors import KakoiError, Malformed, Refused
@@ -109,6 +110,8 @@ def dataset_page(visit: Visit) -> Response:
         manifest=manifest,
         owner=console.library.name(manifest.owner) if not own else console.home.card.record.name,
         own=own,
+        opt_outs=console.home.opt_outs(manifest.dataset) if own else None,
+        can_opt_out=bool(usable_columns(manifest)),
         uses=_uses(visit).get(manifest.dataset, []),
         withdrawn_at=Memory(console.home).withdrawn().get(signed.id),
         **_quality(visit, manifest),

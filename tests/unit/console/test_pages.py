@@ -16,8 +16,9 @@ from kakoi.broker.ledger import Decision, Ledger
 from kakoi.contract.model import DatasetManifest, Withdrawal
 from kakoi.contract.sign import open_signed, seal
 from kakoi.sdk.ingest.report import Check, Report
+from kakoi.sdk.opt_out import seal_list
 from kakoi.testing.software_authenticator import assertion_json
-from kakoi.testing.world import NOW
+from kakoi.testing.world import NOW, column
 from support.console_desk import Desk, Visitor, open_desk
 
 
@@ -147,3 +148,20 @@ def test_withdrawn_data_come_not_back_under_a_later_card(desk: Desk, aoki: Visit
     aoki.approve(contract)
     refused = desk.people["Ms. Baba"].approve(contract)
     assert "approval.withdrawn" in refused.text
+
+
+def test_a_data_sets_page_says_who_can_be_left_out_and_how_many_are(desk: Desk, aoki: Visitor) -> None:
+    home = desk.setting.home
+    first = next(iter(home.datasets().values()))
+    assert "People who opted out" not in aoki.page(f"/data/{first.id}"), "no column names people"
+    columns = (*first.record.columns, column("mrn", "string", "opt-out"))
+    version = replace(first.record, version=2, columns=columns)
+    made = home.store_dataset(version, desk.setting.world.data_key(desk.setting.world.owners[0]))
+    page = aoki.page(f"/data/{made.payload_id}")
+    assert "for opt-outs only" in page
+    assert "Nobody is on a list" in page
+    seal_list(home, version, columns[-1], ["p1", "p2"], now=NOW)
+    page = aoki.page(f"/data/{made.payload_id}")
+    assert "2 on the present list, found by the column mrn" in page
+    aoki.client.cookies.set("kakoi-language", "ja")
+    assert "現在の一覧に 2 人" in aoki.page(f"/data/{made.payload_id}")
