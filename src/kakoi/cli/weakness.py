@@ -8,6 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from kakoi.cli.i18n import t
+from kakoi.cli.party import KeyFile
 from kakoi.cli.ui import errors_as_exit_codes
 
 advisories_app = typer.Typer(no_args_is_help=True, help=t("help.advisories"))
@@ -74,7 +75,10 @@ def check(
 
 def exposure(
     asked: Annotated[str, typer.Argument(metavar="QUESTION", help=t("help.exposure-question"))],
-    results: Annotated[list[Path], typer.Option("--result", help=t("help.exposure-result"))],
+    results: Annotated[list[Path] | None, typer.Option("--result", help=t("help.exposure-result"))] = None,
+    hub: Annotated[str, typer.Option("--hub", help=t("help.exposure-hub"))] = "",
+    party: Annotated[Path | None, typer.Option("--party", help=t("help.party-directory"))] = None,
+    key_file: KeyFile = None,
     sbom_files: Bills = None,
     advisories: Annotated[Path | None, typer.Option("--advisories", help=t("help.advisories-file"))] = None,
     collateral: Annotated[list[Path] | None, typer.Option("--collateral", help=t("help.exposure-collateral"))] = None,
@@ -84,6 +88,7 @@ def exposure(
     with errors_as_exit_codes():
         from kakoi.cli import weakness_work
 
-        found = weakness_work.exposure(asked, results, sbom_files or [], advisories, collateral or [], as_json)
+        passports = weakness_work.passports(results or [], hub, party, key_file)
+        found = weakness_work.exposure(asked, passports, sbom_files or [], advisories, collateral or [], as_json)
     if found:
         raise typer.Exit(FOUND)

@@ -14,7 +14,7 @@ from rich.table import Table
 from kakoi.attest.report import Collateral
 from kakoi.attest.software.admit import with_software
 from kakoi.cli.i18n import t
-from kakoi.cli.ui import SystemClock, out, plain
+from kakoi.cli.ui import SystemClock, at_hub, out, plain
 from kakoi.core.dsse import Envelope
 from kakoi.core.encoding import sha256
 from kakoi.core.errors import Misuse
@@ -26,6 +26,7 @@ from kakoi.guard.weakness.fetch import download
 from kakoi.guard.weakness.snapshot import Snapshot, collect, of_zip, parsed, read
 from kakoi.party.files import read_limited, write_private
 from kakoi.sdk.exposure import judged_again, past_run
+from kakoi.tlog.leaf import PASSPORT_KIND
 from kakoi.wire.result import ResultFile
 
 
@@ -113,9 +114,29 @@ def _show_findings(findings: Sequence[Finding]) -> None:
     out.print(table)
 
 
+def passports(results: Sequence[Path], hub: str, party: Path | None, key_file: Path | None) -> list[Envelope]:
+    """Passports of result files, and all that a hub shows to a party."""
+    if not results and not hub:
+        raise Misuse(
+            "exposure.nothing",
+            "expected result files, or a hub and a party, got neither",
+            hint="--result FILE, or --hub URL --party DIR",
+        )
+    found = [ResultFile.decode(read_limited(path, limit=ResultFile.MAX_BYTES)).passport for path in results]
+    if hub:
+        if party is None:
+            raise Misuse("exposure.nothing", "expected a party that asks the hub, got none", hint="--party DIR")
+        with at_hub(hub, party, key_file) as (client, _):
+            after = 0
+            while (page := client.feed(after=after, kinds=(PASSPORT_KIND,))).items:
+                found += [client.get_object(item.id) for item in page.items]
+                after = page.next
+    return found
+
+
 def exposure(
     asked: str,
-    results: Sequence[Path],
+    given: Sequence[Envelope],
     sbom_files: Sequence[Path],
     advisories: Path | None,
     collateral: Sequence[Path],
@@ -131,8 +152,7 @@ def exposure(
         advisories=() if advisories is None else read(advisories).advisories,
         bills=[bills.read_file(path) for path in sbom_files],
     )
-    passports = [ResultFile.decode(read_limited(path, limit=ResultFile.MAX_BYTES)).passport for path in results]
-    runs = _runs(passports, collateral)
+    runs = _runs(given, collateral)
     found = ask(runs, asks)
     if as_json:
         typer.echo(json.dumps({"asked": asked, "runs": len(runs), "touched": [_touched(item) for item in found]}))
