@@ -131,7 +131,7 @@ def _job(engine: str, source: str) -> Job:
         JobColumn(name=name, type=kind, identifier="no", codes=(), readable=True)  # type: ignore[arg-type]
         for name, kind in COLUMNS.items()
     )
-    part = JobPart(site="A", manifest=ObjectId("0" * 64), file="visits.parquet")
+    part = JobPart(site="A", manifest=ObjectId("0" * 64), file="visits.parquet", first_unit=0)
     roles = {"sex": "group", "ward": "group", "patients": "count", "mean_cost": "value", "older": "value"}
     output = JobOutput(
         name="cells",
@@ -140,7 +140,15 @@ def _job(engine: str, source: str) -> Job:
         max_rows=1000,
     )
     table = JobTable(name="visits", person_column=None, columns=columns, parts=(part,))
-    return Job(engine=engine, source=source, files=(), tables=(table,), parameters=(), outputs=(output,))  # type: ignore[arg-type]
+    return Job(
+        engine=engine,  # type: ignore[arg-type]
+        source=source,
+        files=(),
+        tables=(table,),
+        parameters=(),
+        outputs=(output,),
+        cohort_terms=6,
+    )
 
 
 def _generate(path: Path, rows: int) -> None:

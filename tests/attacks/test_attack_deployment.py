@@ -144,4 +144,4 @@ def test_small_cell(with_enclave: Deployment) -> None:
     assert not any(digit in refusal.rule for digit in "0123456789")
     for owner in OWNERS:
         steps = [(entry["step"], entry["outcome"]) for entry in with_enclave.decisions(owner, run)]
-        assert steps == [("challenge", "yes"), ("grant", "yes")]
+        assert steps == [("challenge", "yes"), ("grant", "yes"), ("release", "yes")]

@@ -221,6 +221,8 @@ def test_every_part_of_the_predicate_under_an_own_session(file: bytes) -> None:
         "last_renewal": [
             LastRenewal(challenges=predicate.challenges, evidence=own.session, leases=predicate.grants),
         ],
+        "release_request": [predicate.session, predicate.release_request],
+        "releases": [predicate.releases[1:], predicate.releases, predicate.grants],
         "gate": [(), (GateDecision(output="counts", rule="none", action="released"),)],
         "missing_layers": [("seccomp",)],
         "protected_by_hardware": [True],

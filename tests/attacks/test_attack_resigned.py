@@ -30,6 +30,7 @@ OWN_WORD: dict[str, str] = {
     r"\.notice": "the session's: a sentence for people who open the file by hand; our programs show their own instead",
     r"\.grants\[0\]\.payload/\.keys\[0\]\.sealed": "the owner's: which ciphertext it sent; only the session could open it",
     r"\.grants\[0\]\.payload/\.(issued_at|lease_until)": "the owner's: its own clock, as long as it fits the dates",
+    r"\.releases\[0\]\.payload/\.(earlier|position|head|released_at)": "the owner's: its ledger and its own clock",
     r"\.bundle\.approvals\[\d\]\.payload/\.approved_at": "the party's: when it agreed",
 }
 """Fields that rest on their signer's word alone, below the predicate."""

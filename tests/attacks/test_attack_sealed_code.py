@@ -23,6 +23,7 @@ from kakoi.core.ids import parse_id
 from kakoi.enclave import machine
 from kakoi.enclave.gate.model import Released, ReleasedTable
 from kakoi.enclave.keeper.data import open_file, open_keys, sealed_object
+from kakoi.enclave.keeper.data_secret import DataSecret
 from kakoi.net.bundle import fetch_bundle
 from kakoi.testing.memory_hub import MemoryHub
 from kakoi.testing.world import NOW, TestParty, seeded
@@ -290,8 +291,15 @@ def opened(agreement: Agreement, source: str, model: bytes = MODEL) -> Iterator[
 def run(agreement: Agreement, world: VendorWorld, source: str, model: bytes = MODEL) -> Released:
     request = RunRequest.decode(world.ask(agreement.id).payload)
     with opened(agreement, source, model) as given:
-        data, _ = shared_engine().compute(agreement, request, given, seconds=60, stopped=lambda: False)
-    return Released.decode(data)
+        secret = DataSecret.drawn()
+        try:
+            return (
+                shared_engine()
+                .compute(agreement, request, given, secret=secret, seconds=60, stopped=lambda: False)
+                .released
+            )
+        finally:
+            secret.wipe()
 
 
 def test_honest_sealed_code_gives_what_was_declared(agreement: Agreement, world: VendorWorld) -> None:

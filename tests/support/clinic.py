@@ -40,10 +40,15 @@ from kakoi.core.encoding import sha256
 from kakoi.core.ids import object_id
 from kakoi.dataset.format import sealed_key_commitment
 from kakoi.enclave import machine
+from kakoi.enclave.gate.cohorts import Cohorts, Earlier
 from kakoi.enclave.gate.model import Released, ReleasedStatistics, ReleasedTable
+from kakoi.enclave.gate.release import Judged
 from kakoi.enclave.keeper.compute import SandboxedEngine
+from kakoi.enclave.keeper.data import DataKeys
+from kakoi.enclave.keeper.data_secret import DataSecret
 from kakoi.testing.world import NOW, TestParty, policy, seeded
 from kakoi.wire.messages import Binding, RunRequest
+from kakoi.wire.release import data_id, data_read
 from support.tree import ROOT
 from unit.engines.parts import parquet, sealed
 
@@ -53,7 +58,15 @@ if TYPE_CHECKING:
 SHARED: Final = Path(os.environ.get("KAKOI_SHARED", ROOT / ".." / "shared"))
 needs_shared = pytest.mark.skipif(not (SHARED / "data").exists(), reason="shared/data is not here (KAKOI_SHARED)")
 RULES: Final = DisclosureRules(
-    minimum_cell=3, minimum_contributors=3, parameters_per_person="0.33", max_digits=12, max_output_bytes=1_000_000
+    minimum_cell=3,
+    minimum_contributors=3,
+    parameters_per_person="0.33",
+    max_digits=12,
+    max_output_bytes=1_000_000,
+    cohort_difference=3,
+    python_settings=100,
+    budget_runs=100,
+    budget_kilobytes=100_000,
 )
 """DataSHIELD's, but for the digits: published values have up to eight."""
 
@@ -83,6 +96,16 @@ def output(name: str, *columns: str, shape: str = "table", parameters: int = 0, 
         parameters=parameters,
         max_rows=max_rows,
     )
+
+
+def data_secret(agreement: Agreement) -> DataSecret:
+    """The secret of a contract's data, whose data keys come from the data sets' ids."""
+    keys = DataKeys(agreement.manifests)
+    for identity, manifest in agreement.manifests.items():
+        keys.take(identity, seeded("key/" + manifest.record.dataset, 32))
+    with keys:
+        analysis = next(iter(agreement.analyses))
+        return DataSecret(keys, data_read(agreement, analysis), data_id(agreement, analysis))
 
 
 @cache
@@ -115,6 +138,8 @@ class Clinic:
         )
     )
     analyst: TestParty = field(default_factory=lambda: party("Analyst"))
+    ledger: list[bytes] | None = None
+    """Sealed cohorts of earlier runs, if runs are to be held against one another."""
 
     def analysis(
         self,
@@ -223,9 +248,25 @@ class Clinic:
             nonce=bytes(32),
             requested_at=NOW,
         )
-        with self.opened(agreement) as tables:
-            data, _ = engine.compute(agreement, request, tables, seconds=120, stopped=lambda: False)
-        return Answer(Released.decode(data))
+        secret = data_secret(agreement)
+        try:
+            with self.opened(agreement) as tables:
+                judged = engine.compute(agreement, request, tables, secret=secret, seconds=120, stopped=lambda: False)
+            released = judged.released if self.ledger is None else self._remembered(agreement, secret, judged)
+        finally:
+            secret.wipe()
+        return Answer(Released.decode(released.encode()))
+
+    def _remembered(self, agreement: Agreement, secret: DataSecret, judged: Judged) -> Released:
+        """As the keeper does it: the ledger gets the sealed cohorts first, then the result is held against the earlier ones."""
+        assert self.ledger is not None
+        run = object_id(b"run %d" % len(self.ledger))
+        self.ledger.append(secret.seal(Cohorts(run=run, populations=judged.populations())))
+        earlier = Earlier(least=max(entry.rules.cohort_difference for entry in agreement.contract.data))
+        for sealed_cohorts in self.ledger[:-1]:
+            for population in secret.open(sealed_cohorts).populations:
+                earlier.add(population)
+        return judged.against(earlier)
 
     @contextmanager
     def opened(self, agreement: Agreement) -> Iterator[dict[str, tuple[int, ...]]]:

@@ -20,6 +20,8 @@ from kakoi.wire.messages import (
     GrantedKey,
     KeyGrant,
     Lease,
+    Release,
+    ReleaseRequest,
     RunRequest,
     Session,
     SessionRenewal,
@@ -67,6 +69,7 @@ class Conversation:
     sealing: SealingKey = field(init=False)
     grants: dict[tuple[str, int, int, str], Envelope] = field(default_factory=dict)
     leases: dict[tuple[str, int, str], Envelope] = field(default_factory=dict)
+    requests: dict[str, Envelope] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.agreement = self.world.agreement()
@@ -170,6 +173,39 @@ class Conversation:
                 collateral=Collateral(parts=()),
                 issued_at=NOW,
                 lease_until=NOW + 300,
+            )
+            self.leases[key] = seal(replace(record, **changes), owner.signing)  # type: ignore[arg-type]
+        return self.leases[key]
+
+    def release_request(self, *, session: str = "") -> Envelope:
+        """What the session asks all owners for. Signing is randomised, so it is made once."""
+        if session not in self.requests:
+            record = ReleaseRequest(
+                run=self.request.id,
+                attempt=self.attempt,
+                contract=self.agreement.id,
+                session=ObjectId(session) if session else self.session().id,
+                cohorts=seeded("cohorts", 4096),
+                output_kilobytes=1,
+            )
+            self.requests[session] = seal(record, self.signing)
+        return self.requests[session]
+
+    def release(self, owner: TestParty, **changes: object) -> Envelope:
+        """An owner's yes to it, with some fields changed."""
+        key = (owner.name, 0, repr(sorted(changes.items())) + str(id(owner.signing)))
+        if key not in self.leases:
+            record = Release(
+                run=self.request.id,
+                attempt=self.attempt,
+                contract=self.agreement.id,
+                session=self.session().id,
+                owner=owner.id,
+                request=self.release_request().payload_id,
+                earlier=object_id(b"earlier"),
+                position=1,
+                head=object_id(b"head"),
+                released_at=NOW,
             )
             self.leases[key] = seal(replace(record, **changes), owner.signing)  # type: ignore[arg-type]
         return self.leases[key]

@@ -36,6 +36,8 @@ from kakoi.wire.messages import (
     LeftOut,
     Passport,
     Predicate,
+    Release,
+    ReleaseRequest,
     Session,
     Subject,
     SubjectDigest,
@@ -82,6 +84,7 @@ class Whole:
         output = OutputPayload(
             run=self.run, contract=self.agreement.id, salt=seeded("salt", 32), released=_released(gate).encode()
         ).encode()
+        asked = self._asked(session)
         predicate = Predicate(
             run=self.run,
             contract=self.agreement.id,
@@ -93,6 +96,8 @@ class Whole:
             renewals=(),
             last_renewal=None,
             opt_outs=left_out,
+            release_request=asked,
+            releases=(self._release(session, asked),),
             gate=gate,
             missing_layers=(),
             protected_by_hardware=False,
@@ -161,6 +166,32 @@ class Whole:
         )
         return seal(grant, self.owner.signing)
 
+    def _asked(self, session: Envelope) -> Envelope:
+        record = ReleaseRequest(
+            run=self.run,
+            attempt=1,
+            contract=self.agreement.id,
+            session=session.payload_id,
+            cohorts=seeded("cohorts", 4096),
+            output_kilobytes=1,
+        )
+        return seal(record, self.signing)
+
+    def _release(self, session: Envelope, asked: Envelope) -> Envelope:
+        record = Release(
+            run=self.run,
+            attempt=1,
+            contract=self.agreement.id,
+            session=session.payload_id,
+            owner=self.owner.id,
+            request=asked.payload_id,
+            earlier=ObjectId(sha256(b"earlier").hex()),
+            position=1,
+            head=ObjectId(sha256(b"head").hex()),
+            released_at=NOW,
+        )
+        return seal(record, self.owner.signing)
+
     def log(self, passport: ObjectId) -> bytes:
         """A log of this one entry, by the contract's log key."""
         root = leaf_hash(PASSPORT_KIND, passport)
@@ -177,6 +208,8 @@ class Whole:
             f"{inside}.request": self.world.analyst.signing,
             f"{inside}.challenges[0]": self.owner.signing,
             f"{inside}.grants[0]": self.owner.signing,
+            f"{inside}.release_request": self.signing,
+            f"{inside}.releases[0]": self.owner.signing,
             f"{inside}.bundle.contract": self.world.analyst.signing,
             f"{inside}.bundle.analyses[0]": self.world.analyst.signing,
             f"{inside}.bundle.manifests[0]": self.owner.signing,

@@ -12,6 +12,7 @@ from kakoi.attest.report import Verdict
 from kakoi.contract.approve import Agreement, in_force
 from kakoi.contract.sign import Signed
 from kakoi.core.dsse import Envelope
+from kakoi.core.encoding import framed, sha256
 from kakoi.core.errors import Refused
 from kakoi.wire.enclave_run import MAX_CLOCK_DIFFERENCE
 from kakoi.wire.messages import Challenge, RunRequest, Session, SessionRenewal
@@ -33,6 +34,16 @@ class Facts:
     """Other runs of the same analysis under the same contract that got a key."""
     quarantined: Mapping[str, str] = field(default_factory=dict)
     """Contracts that this owner put in quarantine and whose grace is over, each with the reason."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """What the owner's disclosure ledger says other runs have used up, under whatever contract."""
+
+    runs: int
+    kilobytes: int
+    settings: frozenset[str]
+    """Settings of its parameters that the same analysis was released with (``setting_of``)."""
 
 
 Judge = Callable[[Session], Verdict]
@@ -175,3 +186,48 @@ def _consented(agreement: Agreement, owner: str, facts: Facts) -> None:
                 "expected a contract and data that are not withdrawn; this owner has withdrawn",
                 hint="ask the owner; a new contract is needed",
             )
+
+
+def setting_of(request: RunRequest) -> str:
+    """What stands for an analysis with its parameters: the same whoever asks, under whatever contract."""
+    bindings = sorted((binding.name, str(binding.value)) for binding in request.parameters)
+    return sha256(
+        framed(b"kakoi/setting/v1", bytes.fromhex(request.analysis), *(part.encode() for b in bindings for part in b))
+    ).hex()
+
+
+def decide_release(
+    *, agreement: Agreement, owner: str, request: RunRequest, kilobytes: int, facts: Facts, spent: Spent, now: int
+) -> None:
+    """May what the gate let through leave? Raises Refused.
+
+    1. the owner still agrees, by its own record, and the contract is in force at the owner's own time;
+    2. the budgets of every data set of this owner have room: runs, and kilobytes, over all contracts;
+    3. an analysis in Python, whose cohorts nobody else can see, was not released with too many settings of its parameters.
+
+    Whose numbers they are the enclave compares itself, with what it gets of every owner's ledger.
+    """
+    decide_going_on(agreement=agreement, owner=owner, facts=facts, now=now)
+    rules = [entry.rules for entry in agreement.data_of(owner)]
+    if not rules:  # the owner of sealed code has no data that could be used up
+        return
+    if spent.runs >= min(rule.budget_runs for rule in rules):
+        raise _used_up("budget_runs", "runs whose results may leave")
+    if spent.kilobytes + kilobytes > min(rule.budget_kilobytes for rule in rules):
+        raise _used_up("budget_kilobytes", "kilobytes that may leave")
+    if agreement.analyses[request.analysis].record.engine == "python":
+        settings = spent.settings | {setting_of(request)}
+        if len(settings) > min(rule.python_settings for rule in rules):
+            raise Refused(
+                "ledger.python-settings",
+                "expected one of the parameter settings that this Python analysis was released with: rule python_settings",
+                hint="write the analysis in SQL, where cohorts are compared; or this owner can change the rule in a new contract version",
+            )
+
+
+def _used_up(rule: str, what: str) -> Refused:
+    return Refused(
+        "ledger.budget",
+        f"expected room within the {what} from this owner's data; the budget is used up: rule {rule}",
+        hint="this owner can raise it in a new contract version: kakoi broker ledger shows what was used",
+    )

@@ -13,6 +13,7 @@ from kakoi.attest.report import Collateral, Evidence, Verdict
 from kakoi.broker import precautions
 from kakoi.broker.decide import Facts
 from kakoi.broker.ledger import Answer, Decision, Ledger
+from kakoi.broker.releases import Entry, Place
 from kakoi.contract.approve import Agreement, agree
 from kakoi.contract.model import Contract
 from kakoi.contract.sign import Signed, open_signed, seal
@@ -24,7 +25,7 @@ from kakoi.core.records import Record
 from kakoi.net.answers import RunState
 from kakoi.net.bundle import ObjectSource, fetch_bundle
 from kakoi.party.home import PartyHome
-from kakoi.wire.broker_run import Answered, BrokerRun, ChallengeIssued, LeaseGiven, RunDenied
+from kakoi.wire.broker_run import Answered, BrokerRun, ChallengeIssued, LeaseGiven, Released, RunDenied
 from kakoi.wire.messages import Challenge, Denial, Lease, RunRequest
 
 
@@ -114,7 +115,7 @@ class Desk:
         if run not in self._machines:
             machine = BrokerRun(run=run)
             for answer in self.ledger.answers(run):
-                machine.handle(_as_event(answer))
+                _move(machine, answer)
             self._machines[run] = machine
         return self._machines[run]
 
@@ -175,23 +176,16 @@ class Desk:
 
     def say(self, answer: Answer, now: int, verdict: Verdict | None = None, error: KakoiError | None = None) -> None:
         """Store an answer with its decision, and move the run's machine."""
-        checks = tuple(
-            {"name": c.name, "outcome": c.outcome, "expected": c.expected, "got": c.got, "mender": c.mender}
-            for c in (verdict.checks if verdict else ())
-        )
-        decision = Decision(
-            at=now,
-            run=answer.run,
-            attempt=answer.attempt,
-            step=answer.stage,
-            outcome="no" if error else "yes",
-            code=error.code if error else "",
-            message=error.message if error else "",
-            hint=error.hint if error else "",
-            checks=checks,
-        )
+        decision = _decision(answer, now, verdict, error)
         self.ledger.say(answer, decision)
-        self.machine(answer.run).handle(_as_event(answer))
+        _move(self.machine(answer.run), answer)
+        self._tell(decision)
+
+    def release(self, answers: tuple[Answer, Answer], entry: Entry, place: Place) -> None:
+        """Store a release (the earlier cohorts, then the yes) with its entry in the ledger, and move the run's machine."""
+        decision = _decision(answers[1], entry.at, None, None)
+        self.ledger.release(answers, decision, entry, place)
+        _move(self.machine(entry.run), answers[1])
         self._tell(decision)
 
     def note(self, run: str, attempt: int, step: str, error: KakoiError) -> None:
@@ -210,14 +204,38 @@ class Desk:
         self._tell(decision)
 
 
-def _as_event(answer: Answer) -> ChallengeIssued | Answered | LeaseGiven | RunDenied:
+def _decision(answer: Answer, now: int, verdict: Verdict | None, error: KakoiError | None) -> Decision:
+    checks = tuple(
+        {"name": c.name, "outcome": c.outcome, "expected": c.expected, "got": c.got, "mender": c.mender}
+        for c in (verdict.checks if verdict else ())
+    )
+    return Decision(
+        at=now,
+        run=answer.run,
+        attempt=answer.attempt,
+        step=answer.stage,
+        outcome="no" if error else "yes",
+        code=error.code if error else "",
+        message=error.message if error else "",
+        hint=error.hint if error else "",
+        checks=checks,
+    )
+
+
+def _move(machine: BrokerRun, answer: Answer) -> None:
+    """Tell a run's machine what was said. What goes with a release moves nothing."""
     stage = answer.stage.partition(".")[0]
+    event: ChallengeIssued | Answered | LeaseGiven | Released | RunDenied = RunDenied()
+    if stage == "earlier":
+        return
     if stage == "challenge":
         asked = Challenge.decode(answer.envelope.payload)
-        return ChallengeIssued(attempt=asked.attempt, renewal=asked.renewal, challenge=answer.envelope.payload_id)
-    if stage == "grant":
-        return Answered(attempt=answer.attempt, session=answer.about)
-    if stage == "lease":
+        event = ChallengeIssued(attempt=asked.attempt, renewal=asked.renewal, challenge=answer.envelope.payload_id)
+    elif stage == "grant":
+        event = Answered(attempt=answer.attempt, session=answer.about)
+    elif stage == "lease":
         lease = Lease.decode(answer.envelope.payload)
-        return LeaseGiven(attempt=lease.attempt, renewal=lease.renewal, evidence=lease.evidence)
-    return RunDenied()
+        event = LeaseGiven(attempt=lease.attempt, renewal=lease.renewal, evidence=lease.evidence)
+    elif stage == "release":
+        event = Released(attempt=answer.attempt, request=answer.about)
+    machine.handle(event)

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from kakoi.broker import releases
+from kakoi.broker.releases import Entry, Place, Releases
 from kakoi.core import encoding
 from kakoi.core.dsse import Envelope
 from kakoi.core.encoding import framed, sha256
@@ -40,7 +42,7 @@ _GENESIS: Final = b"\x00" * 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """Something this broker said: ``stage`` is challenge, grant or denial; ``about`` is the session, if any."""
+    """Something this broker said: ``stage`` is challenge, grant, earlier, release or denial; ``about`` is the session, if any."""
 
     run: str
     attempt: int
@@ -78,6 +80,11 @@ class _Connection(sqlite3.Connection):
         """As in ``sqlite3``. Raises Unavailable (disk) or Fatal (no database)."""
         with _as_ours(self.place):
             return super().execute(*arguments)
+
+    def executemany(self, *arguments: Any) -> sqlite3.Cursor:
+        """As in ``sqlite3``. Raises Unavailable (disk) or Fatal (no database)."""
+        with _as_ours(self.place):
+            return super().executemany(*arguments)
 
     def executescript(self, sql_script: str) -> sqlite3.Cursor:
         """As in ``sqlite3``. Raises Unavailable (disk) or Fatal (no database)."""
@@ -120,8 +127,9 @@ class Ledger:
         try:
             self._db.execute("pragma journal_mode=wal")
             self._db.execute("pragma synchronous=full")
-            self._db.executescript(_SCHEMA)
+            self._db.executescript(_SCHEMA + releases.SCHEMA)
             path.chmod(0o600)
+            self.releases = Releases(self._db, path)
             self._head = self._check_chain()
         except BaseException:
             self._db.close()
@@ -201,25 +209,39 @@ class Ledger:
 
     def say(self, answer: Answer, decision: Decision) -> None:
         """Store an answer and its decision together. A second answer for the same run, attempt and stage is dropped."""
+        self._say((answer,), decision, None)
+
+    def release(self, answers: tuple[Answer, Answer], decision: Decision, entry: Entry, place: Place) -> None:
+        """Store a release with its entry in the disclosure ledger: both or neither. A second one for an attempt is dropped."""
+        self._say(answers, decision, (entry, place))
+        self.releases.anchor(self.releases.place())
+
+    def _say(self, answers: tuple[Answer, ...], decision: Decision, entry: tuple[Entry, Place] | None) -> None:
         self._db.execute("begin immediate")
         try:
-            cursor = self._db.execute(
-                "insert or ignore into answer values (?, ?, ?, ?, ?, ?, 0)",
-                (
-                    answer.run,
-                    answer.attempt,
-                    answer.stage,
-                    answer.about,
-                    answer.envelope.payload_id,
-                    answer.envelope.encode(),
-                ),
-            )
-            head = self._append(decision) if cursor.rowcount else self._head
+            new = [self._store(answer) for answer in answers]
+            head = self._append(decision) if all(new) else self._head
+            if entry is not None and all(new):
+                self.releases.append(*entry)
             self._db.execute("commit")
         except BaseException:
             self._db.undo()
             raise
         self._head = head
+
+    def _store(self, answer: Answer) -> bool:
+        cursor = self._db.execute(
+            "insert or ignore into answer values (?, ?, ?, ?, ?, ?, 0)",
+            (
+                answer.run,
+                answer.attempt,
+                answer.stage,
+                answer.about,
+                answer.envelope.payload_id,
+                answer.envelope.encode(),
+            ),
+        )
+        return cursor.rowcount > 0
 
     def note(self, decision: Decision) -> None:
         """Store a decision that has no answer, such as a refusal to answer at all."""

@@ -15,6 +15,7 @@ from kakoi.broker.decide import decide_grant, decide_request
 from kakoi.broker.desk import CollateralSource, Desk, Hub, Judge, NoEndorsements
 from kakoi.broker.leases import Leases
 from kakoi.broker.ledger import Answer, Decision, Ledger
+from kakoi.broker.letting_go import LettingGo
 from kakoi.broker.opt_out import granted_lists
 from kakoi.contract.approve import Agreement
 from kakoi.contract.model import Analysis, Contract
@@ -31,6 +32,8 @@ from kakoi.wire.messages import (
     Challenge,
     GrantedKey,
     KeyGrant,
+    Release,
+    ReleaseRequest,
     RunRequest,
     Session,
     SessionRenewal,
@@ -39,6 +42,9 @@ from kakoi.wire.messages import (
 
 COLLATERAL_SECONDS: Final = 240
 """For how long after its challenge a session may wait for endorsements that nobody gives now. An enclave waits longer."""
+
+
+_KINDS: Final = (RunRequest.KIND, Session.KIND, SessionRenewal.KIND, ReleaseRequest.KIND, Release.KIND)
 
 
 class Broker:
@@ -58,6 +64,7 @@ class Broker:
         self._home, self._ledger, self._hub, self._clock = home, ledger, hub, clock
         self._desk = Desk(home=home, ledger=ledger, hub=hub, collateral=collateral, judge=judge, clock=clock, tell=tell)
         self._leases = Leases(self._desk)
+        self._letting_go = LettingGo(self._desk)
         self._unanswered: set[str] = set()
         """Sessions and renewals that had to be put off in this round."""
 
@@ -65,7 +72,7 @@ class Broker:
         """Send what is unsent, read what is new, answer. Raises Unavailable when the hub does not answer."""
         self._send()
         after = self._ledger.cursor("objects")
-        page = self._hub.feed(after=after, kinds=(RunRequest.KIND, Session.KIND, SessionRenewal.KIND), wait=wait)
+        page = self._hub.feed(after=after, kinds=_KINDS, wait=wait)
         for item in page.items:
             try:
                 self._arrived(self._hub.get_object(item.id), item.kind)
@@ -90,6 +97,10 @@ class Broker:
             self._request(envelope)
         elif kind == SessionRenewal.KIND:
             self._renewal(envelope)
+        elif kind == ReleaseRequest.KIND:
+            self._release_request(envelope)
+        elif kind == Release.KIND:
+            self._letting_go.own(envelope)
         else:
             self._session(open_session(envelope))
 
@@ -147,6 +158,16 @@ class Broker:
             self._leases.arrived(envelope, *found, self._put_off)
         except (Malformed, Refused) as error:
             self._desk.note(claimed.run, claimed.attempt, "renewal", error)
+
+    def _release_request(self, envelope: Envelope) -> None:
+        claimed = ReleaseRequest.decode(envelope.payload)
+        found = self._open_run(claimed.run)
+        if found is None:
+            return
+        try:
+            self._letting_go.arrived(envelope, *found)
+        except (Malformed, Refused) as error:
+            self._desk.note(claimed.run, claimed.attempt, "release", error)
 
     def _put_off(self, envelope: Envelope) -> bool:
         self._unanswered.add(envelope.payload_id)

@@ -306,6 +306,9 @@ def describe(client: HubClient, contract_id: ObjectId) -> None:
                 cell=rules.minimum_cell,
                 people=rules.minimum_contributors,
                 digits=rules.max_digits,
+                difference=rules.cohort_difference,
+                runs=rules.budget_runs,
+                kilobytes=rules.budget_kilobytes,
             ),
         )
     out.print(table)

@@ -17,6 +17,7 @@ from kakoi.cli import (
     dataset,
     events,
     intel,
+    ledger,
     party,
     preview,
     run,
@@ -53,6 +54,7 @@ app.add_typer(contract.app, name="contract")
 app.add_typer(attest.app, name="attest")
 app.add_typer(collateral.app, name="collateral")
 app.add_typer(hub_app, name="hub")
+ledger.add_to(serve.broker_app)
 app.add_typer(serve.broker_app, name="broker")
 app.add_typer(console.app, name="console")
 app.add_typer(serve.enclave_app, name="enclave")

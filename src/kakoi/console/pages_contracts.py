@@ -267,7 +267,16 @@ def _rules(visit: Visit, item: Standing) -> DisclosureRules | None:
     if mine is None:
         return None
     changed = {
-        name: visit.number(name, least=1, most=10**6) for name in ("minimum_cell", "minimum_contributors", "max_digits")
+        name: visit.number(name, least=1, most=10**9)
+        for name in (
+            "minimum_cell",
+            "minimum_contributors",
+            "max_digits",
+            "cohort_difference",
+            "budget_runs",
+            "budget_kilobytes",
+        )
+        if name in visit.form
     }
     return from_value(DisclosureRules, {**to_value(mine.rules), **changed}, "rules")
 

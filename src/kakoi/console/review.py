@@ -112,6 +112,10 @@ def _rule_warnings(owner: str, rules: DisclosureRules) -> Iterator[Said]:
         yield Said(key="warning.digits", parameters={"owner": owner, "digits": rules.max_digits})
     if Decimal(rules.parameters_per_person) > _MOST_SHARE:
         yield Said(key="warning.share", parameters={"owner": owner, "share": rules.parameters_per_person})
+    if rules.cohort_difference < _LEAST_PEOPLE:
+        yield Said(key="warning.difference", parameters={"owner": owner, "least": rules.cohort_difference})
+    if rules.python_settings > 1:
+        yield Said(key="warning.settings", parameters={"owner": owner, "settings": rules.python_settings})
 
 
 def _people_warnings(whole: Whole) -> Iterator[Said]:
@@ -247,7 +251,7 @@ def _data_changes(before: Whole, after: Whole) -> Iterator[Change]:
 
 
 def _rule_changes(owner: str, old: DisclosureRules, new: DisclosureRules) -> Iterator[Change]:
-    for name in ("minimum_cell", "minimum_contributors", "parameters_per_person", "max_digits", "max_output_bytes"):
+    for name in DisclosureRules.__slots__:
         was, now = getattr(old, name), getattr(new, name)
         if was != now:
             yield _change(f"rule.{name}", owner=owner, old=str(was), new=str(now))

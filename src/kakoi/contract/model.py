@@ -298,7 +298,8 @@ class Analysis(Record):
 class DisclosureRules(Record):
     """One owner's rules for what may leave. Where owners differ the strictest wins.
 
-    Defaults are DataSHIELD's (nfilter.tab 3, nfilter.subset 3, nfilter.glm 0.33); ``sdk`` fills them in.
+    Defaults are DataSHIELD's (nfilter.tab 3, nfilter.subset 3, nfilter.glm 0.33); ``sdk`` fills them in. What counts over several
+    runs is kept in the owner's own ledger.
     """
 
     minimum_cell: Annotated[int, Limit(least=1, most=10**6)]
@@ -310,6 +311,14 @@ class DisclosureRules(Record):
     max_digits: Annotated[int, Limit(least=1, most=15)]
     """Significant digits of a released number."""
     max_output_bytes: Annotated[int, Limit(least=1, most=64 * 1024 * 1024)]
+    cohort_difference: Annotated[int, Limit(least=1, most=16)]
+    """Fewest people in whom the cohorts of two released numbers may differ, unless they are the same people. 1: not compared."""
+    python_settings: Annotated[int, Limit(least=1, most=10**6)]
+    """Settings of its parameters with which one Python analysis may be released: nobody sees its cohorts but its code."""
+    budget_runs: Annotated[int, Limit(least=1, most=10**6)]
+    """Runs whose results may leave from this data set, under all contracts."""
+    budget_kilobytes: Annotated[int, Limit(least=1, most=10**9)]
+    """Kilobytes of results that may leave from this data set, under all contracts."""
 
     def check(self) -> None:
         """A share lies between 0 and 1."""

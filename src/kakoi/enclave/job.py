@@ -23,6 +23,8 @@ MAX_RESULT_BYTES: Final = 64 * 1024 * 1024
 MAX_CELL: Final = 120
 """Characters of one cell: room for a site's name, not for a note."""
 
+COHORT_PRIME: Final = 2**31 - 1
+MAX_COHORT_TERMS: Final = 32
 ColumnType = Literal["integer", "number", "string", "boolean", "date", "datetime"]
 Label = Annotated[str, Limit(least=1, most=MAX_CELL)]
 Cell = Annotated[str, Limit(most=MAX_CELL)] | None
@@ -54,6 +56,8 @@ class JobPart(Record):
     site: Title
     manifest: Digest
     file: Name
+    first_unit: Annotated[int, Limit(most=COHORT_PRIME - 2)]
+    """Where the numbers of its rows start when cohorts are compared: the same in every run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +136,8 @@ class Job(Record):
     tables: Annotated[tuple[JobTable, ...], Limit(least=1, most=64)]
     parameters: Annotated[tuple[JobParameter, ...], Limit(most=64)]
     outputs: Annotated[tuple[JobOutput, ...], Limit(least=1, most=64)]
+    cohort_terms: Annotated[int, Limit(most=MAX_COHORT_TERMS)]
+    """How many power sums describe the people behind each cell of an SQL result (``engines.sql_cohort``); 0: none."""
 
     def check(self) -> None:
         """Names are unique; code is open or sealed."""
@@ -205,6 +211,14 @@ class ResultColumn(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ResultCohorts(Record):
+    """The people of one table behind each row of a result: for each row ``Job.cohort_terms`` power sums, one row after another."""
+
+    table: Name
+    sums: Annotated[tuple[Annotated[int, Limit(most=COHORT_PRIME - 1)], ...], Limit(most=100000 * MAX_COHORT_TERMS)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ResultTable(Record):
     """Cells of people. ``rows`` and ``people`` say how many stand behind each row of the table."""
 
@@ -216,6 +230,8 @@ class ResultTable(Record):
     people: Annotated[tuple[Count, ...], Limit(most=100000)]
     margins: Annotated[tuple[Mask, ...], Limit(most=100000)]
     """For each row, a bit for each group column that was summed over (the first column is bit 0); empty if none ever is."""
+    cohorts: Annotated[tuple[ResultCohorts, ...], Limit(most=64)] = ()
+    """One for each table that was read; for the keeper alone. Empty for Python, whose word on it would be worth nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from kakoi.core.ids import ObjectId, PartyId
 from kakoi.enclave.gate.rules import strictest
 from kakoi.enclave.keeper.compute import SandboxedEngine
 from kakoi.enclave.keeper.data import sealed_memory
+from kakoi.enclave.keeper.data_secret import DataSecret
 from kakoi.rehearse.twin import invent
 from kakoi.rehearse.world import Stage, stage
 from kakoi.sdk.terms import Terms
@@ -29,6 +30,7 @@ SIZES: Final = (30, 300, 3000)
 _FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "minimum-cell-and-contributors": ("minimum_cell", "minimum_contributors"),
     "complementary-suppression": ("minimum_cell", "minimum_contributors"),
+    "cohort-difference": ("cohort_difference",),
 }
 """Fields of the rules behind a gate decision. A decision that is not here is said to be everybody's."""
 Output = ReleasedTable | ReleasedStatistics
@@ -121,12 +123,14 @@ def _one(
     )
     tables = {use.table for use in terms.analyses[identity].record.reads}
     wanted = {i: m for i, m in terms.manifests.items() if m.record.table in tables}
+    secret = DataSecret.drawn()
     try:
         with _opened({set_up.manifests[i]: twin[i] for i in wanted}) as descriptors:
-            data, *_ = engine.compute(
+            judged = engine.compute(
                 set_up.agreement,
                 request,
                 descriptors,
+                secret=secret,
                 seconds=terms.contract.limits.wall_seconds,
                 stopped=lambda: False,
             )
@@ -134,7 +138,9 @@ def _one(
         if error.code == "sandbox.layer-missing":
             raise
         return _refused(terms, identity, size, error)
-    released = Released.decode(data)
+    finally:
+        secret.wipe()
+    released = judged.released
     return Rehearsal(
         people=size,
         outputs=tuple(map(_cut, released.outputs)),

@@ -9,9 +9,9 @@ from kakoi.contract.approve import Agreement
 from kakoi.contract.sign import Signed, open_signed
 from kakoi.core.dsse import Envelope
 from kakoi.core.errors import Refused
-from kakoi.wire.messages import Challenge, KeyGrant, Lease
+from kakoi.wire.messages import Challenge, KeyGrant, Lease, Release
 
-M = TypeVar("M", Challenge, KeyGrant, Lease)
+M = TypeVar("M", Challenge, KeyGrant, Lease, Release)
 
 
 def wrong(what: str) -> Refused:

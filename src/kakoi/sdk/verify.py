@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -24,7 +24,8 @@ from kakoi.tlog.checkpoint import VerifiedCheckpoint
 from kakoi.tlog.leaf import PASSPORT_KIND, leaf_hash
 from kakoi.wire.analyst_run import open_session
 from kakoi.wire.enclave_run import MAX_CLOCK_DIFFERENCE
-from kakoi.wire.messages import Challenge, KeyGrant, Passport, Predicate, RunRequest, Session
+from kakoi.wire.messages import Challenge, KeyGrant, Passport, Predicate, Release, RunRequest, Session
+from kakoi.wire.release import open_release_request
 from kakoi.wire.released import Released
 from kakoi.wire.request import open_request
 from kakoi.wire.result import OutputPayload, ResultFile
@@ -42,6 +43,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "verify.proven.renewed": "The owners renewed their leases {times} times while it computed; the last fresh evidence was judged again here too",
     "verify.proven.opt-outs": "Before anything else, people who opted out were left out of {table} of {owner}: at least {people}",
     "verify.proven.opt-outs-few": "Before anything else, people who opted out were left out of {table} of {owner}: fewer than {least}, or none",
+    "verify.proven.releases": "All {owners} owners wrote this release into their ledgers and let it go, within their budgets",
     "verify.proven.output": "The output is the one that this enclave sealed",
     "verify.proven.log": "The passport is in the transparency log {origin}, among {size} entries",
     "verify.not-proven.hardware": "Nothing about the machine: the software platform plays the hardware, and whoever holds its files can forge all of this",
@@ -99,7 +101,8 @@ def verify_result(data: bytes, *, verifiers: Verifiers) -> VerifiedResult:
      6. renewed leases: the last fresh evidence is judged again (``verify_renewals``);
      7. every list of opt-outs that an owner granted for the data of this analysis was applied, and is counted in the owner's steps only;
      8. missing isolation layers are those that the contract accepts by name;
-     9. the output's digest is the passport's subject, the output is of this run, and the gate's decisions in both agree;
+     9. each owner released exactly this session's request, in the contract's dates, not before its grant;
+    10. the output's digest is the passport's subject, the output is of this run, and the gate's decisions in both agree;
     10. the passport is in the transparency log that the contract names;
     11. the passport says about hardware what the verdicts say.
 
@@ -122,6 +125,7 @@ def verify_result(data: bytes, *, verifiers: Verifiers) -> VerifiedResult:
     renewed = check_renewals(predicate, agreement, session, grants, verifiers)
     _opt_outs(predicate, agreement, grants)
     _layers(predicate, session.record, agreement)
+    _releases(predicate, agreement, session, grants, owners)
     output = _output(file, unverified, request)
     checkpoint = log_proof.verify(
         log_proof.decode(file.log), agreement.contract.log, leaf=leaf_hash(PASSPORT_KIND, file.passport.payload_id)
@@ -210,6 +214,25 @@ def _layers(predicate: Predicate, session: Session, agreement: Agreement) -> Non
         raise wrong("expected only missing layers that the contract accepts by name")
 
 
+def _releases(
+    predicate: Predicate,
+    agreement: Agreement,
+    session: Signed[Session],
+    grants: tuple[Signed[KeyGrant], ...],
+    owners: Sequence[str],
+) -> None:
+    asked = open_release_request(predicate.release_request, session)
+    granted = {grant.record.owner: grant.record.issued_at for grant in grants}
+    for release in (signed.record for signed in one_of_each(Release, predicate.releases, agreement, owners)):
+        named = (release.run, release.attempt, release.contract, release.session, release.request)
+        record = asked.record
+        if named != (record.run, record.attempt, record.contract, record.session, asked.id):
+            raise wrong("expected releases of this session's request")
+        in_force(agreement, release.released_at)
+        if release.released_at < granted[release.owner]:
+            raise wrong("expected owners' times that go forward")
+
+
 def _output(file: ResultFile, passport: Passport, request: Signed[RunRequest]) -> OutputPayload:
     if passport.subject[0].name != "output":
         raise wrong("expected a passport about an output")
@@ -257,6 +280,7 @@ def _proven(
         Said(key="verify.proven.keys", parameters={"owners": len(verdicts)}),
         *_left_out(agreement, predicate),
         *([Said(key="verify.proven.renewed", parameters={"times": renewals})] if renewals else []),
+        Said(key="verify.proven.releases", parameters={"owners": len(verdicts)}),
         Said(key="verify.proven.output"),
         Said(key="verify.proven.log", parameters={"origin": checkpoint.origin, "size": checkpoint.size}),
     )

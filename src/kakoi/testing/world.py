@@ -37,7 +37,15 @@ from kakoi.wire.messages import Binding, RunRequest
 
 NOW = 1_800_000_000
 RULES = DisclosureRules(
-    minimum_cell=3, minimum_contributors=3, parameters_per_person="0.33", max_digits=6, max_output_bytes=100_000
+    minimum_cell=3,
+    minimum_contributors=3,
+    parameters_per_person="0.33",
+    max_digits=6,
+    max_output_bytes=100_000,
+    cohort_difference=3,
+    python_settings=1,
+    budget_runs=100,
+    budget_kilobytes=1000,
 )
 
 

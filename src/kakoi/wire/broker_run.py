@@ -1,7 +1,8 @@
 """An owner's side of one run, as a state machine without I/O.
 
 For each attempt the broker issues one challenge and gives one answer to one session, a grant or a denial. While
-the session computes, the broker asks again before the lease is over, and renews it or takes it back.
+the session computes, the broker asks again before the lease is over, and renews it or takes it back. Before anything
+leaves the session asks for its release, once.
 What it issued and answered is its persistent state; everything else can be lost and asked for again.
 """
 
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from kakoi.contract.model import MAX_RENEWALS
 from kakoi.contract.sign import Signed
 from kakoi.core.errors import Refused
-from kakoi.wire.messages import Session, SessionRenewal
+from kakoi.wire.messages import ReleaseRequest, Session, SessionRenewal
 
 MAX_ATTEMPTS = 5
 
@@ -46,6 +47,13 @@ class RenewalArrived:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseWanted:
+    """A session's release request, signed by the key of the session it names."""
+
+    request: Signed[ReleaseRequest]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChallengeIssued:
     """A challenge for this attempt (renewal 0) or for a renewal of its lease was stored and can be sent."""
 
@@ -72,6 +80,14 @@ class LeaseGiven:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Released:
+    """A release of this request was stored in the ledger and can be sent."""
+
+    attempt: int
+    request: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunDenied:
     """The run was refused as a whole; nothing more will be said about it."""
 
@@ -81,11 +97,14 @@ Event = (
     | SessionArrived
     | RenewalWanted
     | RenewalArrived
+    | ReleaseWanted
     | ChallengeIssued
     | Answered
     | LeaseGiven
+    | Released
     | RunDenied
 )
+_Said = ChallengeIssued | Answered | LeaseGiven | Released | RunDenied
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +129,14 @@ class JudgeRenewal:
     renewal: Signed[SessionRenewal]
 
 
-Instruction = IssueChallenge | JudgeSession | JudgeRenewal
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeRelease:
+    """Hold the request against the ledger; write it down and say yes, or deny."""
+
+    request: Signed[ReleaseRequest]
+
+
+Instruction = IssueChallenge | JudgeSession | JudgeRenewal | JudgeRelease
 
 
 @dataclass(slots=True, kw_only=True)
@@ -126,11 +152,13 @@ class BrokerRun:
     """Challenge id by attempt and renewal."""
     leases: dict[tuple[int, int], str] = field(default_factory=dict)
     """Id of the evidence that got a lease, by attempt and renewal."""
+    released: dict[int, str] = field(default_factory=dict)
+    """Release request answered, by attempt."""
     denied: bool = False
 
     def handle(self, event: Event) -> list[Instruction]:
         """What to do about ``event``. Raises Refused for a session that this broker must not answer."""
-        if isinstance(event, (ChallengeIssued, Answered, LeaseGiven, RunDenied)):
+        if isinstance(event, _Said):
             self._remember(event)
             return []
         if self.denied:
@@ -142,15 +170,19 @@ class BrokerRun:
             return self._ask_again(event.attempt)
         if isinstance(event, RenewalArrived):
             return self._renewal(event.renewal)
+        if isinstance(event, ReleaseWanted):
+            return self._release(event.request)
         return self._session(event.session)
 
-    def _remember(self, event: ChallengeIssued | Answered | LeaseGiven | RunDenied) -> None:
+    def _remember(self, event: _Said) -> None:
         if isinstance(event, RunDenied):
             self.denied = True
         elif isinstance(event, Answered):
             self.answers.setdefault(event.attempt, event.session)
         elif isinstance(event, LeaseGiven):
             self.leases.setdefault((event.attempt, event.renewal), event.evidence)
+        elif isinstance(event, Released):
+            self.released.setdefault(event.attempt, event.request)
         elif event.renewal:
             self.renewals.setdefault((event.attempt, event.renewal), event.challenge)
         else:
@@ -183,6 +215,20 @@ class BrokerRun:
         if place in self.leases:
             raise Refused("session.second", "expected one renewal for each challenge, got a second one")
         return [JudgeRenewal(renewal=renewal)]
+
+    def _release(self, request: Signed[ReleaseRequest]) -> list[Instruction]:
+        record = request.record
+        if record.run != self.run or self.answers.get(record.attempt) != record.session:
+            raise Refused(
+                "session.replayed",
+                "expected a release request of the session that got this owner's key, got another",
+                hint="nothing was released",
+            )
+        if self.released.get(record.attempt) == request.id:
+            return []
+        if record.attempt in self.released:
+            raise Refused("session.second", "expected one release request of a session, got a second one")
+        return [JudgeRelease(request=request)]
 
     def _session(self, session: Signed[Session]) -> list[Instruction]:
         record = session.record

@@ -1,8 +1,11 @@
 """The enclave's side of one run, as a state machine without I/O: events in, instructions out.
 
-    claimed ──all challenges──▶ attesting ──evidence──▶ waiting ──all grants──▶ computing ──output──▶ done
+    claimed ──all challenges──▶ attesting ──evidence──▶ waiting ──all grants──▶ computing ──output, all releases──▶ done
        │                                                  │                        │
        └───────────── a denial, a contradiction, an error: ─────────────────────────▶ failed
+
+The output is not published when the gate has judged it: every owner writes the release into its ledger first, says yes, and tells
+what was released earlier from the same data, which the output is held against.
 
 While it computes, the leases are renewed as often as the owners ask (``wire.renewal``); a denial ends the run then too.
 
@@ -23,13 +26,13 @@ from kakoi.contract.sign import Signed, open_signed
 from kakoi.core.dsse import Envelope
 from kakoi.core.errors import KakoiError, Refused
 from kakoi.core.ids import ObjectId
-from kakoi.wire.messages import Challenge, Denial, KeyGrant, Lease, RunRequest
+from kakoi.wire.messages import Challenge, Denial, KeyGrant, Lease, Release, RunRequest
 from kakoi.wire.renewal import RenewalRun
 
 MAX_CLOCK_DIFFERENCE = 300
 """Seconds by which the owners' clocks may differ from one another."""
 
-M = TypeVar("M", Challenge, KeyGrant, Denial, Lease)
+M = TypeVar("M", Challenge, KeyGrant, Denial, Lease, Release)
 State = Literal["claimed", "attesting", "waiting", "computing", "done", "failed"]
 
 
@@ -57,8 +60,20 @@ class RenewalMade:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutputJudged:
+    """The engine ran and the gate judged its output. Nothing has left."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseAsked:
+    """The release request was published and has this id."""
+
+    request: ObjectId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OutputReleased:
-    """The engine ran and the gate let the output out."""
+    """Held against everything that was released earlier, the output may leave."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +83,7 @@ class StepFailed:
     error: KakoiError
 
 
-Event = MessageArrived | SessionMade | RenewalMade | OutputReleased | StepFailed
+Event = MessageArrived | SessionMade | RenewalMade | OutputJudged | ReleaseAsked | OutputReleased | StepFailed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +119,18 @@ class ExtendLease:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AskRelease:
+    """Publish the release request; the leases go on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompareEarlier:
+    """Every owner said yes: hold the output against what each says was released earlier."""
+
+    releases: tuple[Signed[Release], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PublishResult:
     """Seal the output, sign the passport, publish both, close the run."""
 
@@ -117,7 +144,9 @@ class CloseFailed:
     """Party id of the owner who denied; empty if it was the enclave."""
 
 
-Instruction = MakeSession | Compute | RenewSession | ExtendLease | PublishResult | CloseFailed
+Instruction = (
+    MakeSession | Compute | RenewSession | ExtendLease | AskRelease | CompareEarlier | PublishResult | CloseFailed
+)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -133,6 +162,10 @@ class EnclaveRun:
     grants: dict[str, Signed[KeyGrant]] = field(default_factory=dict)
     owners: tuple[str, ...] = field(init=False)
     """Whose yes this run needs."""
+    judged: bool = False
+    asked: str = ""
+    """Id of the release request, once it was published."""
+    releases: dict[str, Signed[Release]] = field(default_factory=dict)
     renewals: RenewalRun = field(init=False)
 
     def __post_init__(self) -> None:
@@ -153,16 +186,25 @@ class EnclaveRun:
                 return self._fail(error)
         return self._step(event)
 
-    def _step(self, event: SessionMade | RenewalMade | OutputReleased) -> list[Instruction]:
+    def _step(
+        self, event: SessionMade | RenewalMade | OutputJudged | ReleaseAsked | OutputReleased
+    ) -> list[Instruction]:
         if isinstance(event, SessionMade) and self.state == "attesting":
             self.session, self.state = event.session, "waiting"
             return []
         if isinstance(event, RenewalMade) and self.state == "computing":
             self.renewals.made(event.renewal, event.statement)
             return []
-        if isinstance(event, OutputReleased) and self.state == "computing":
-            self.state = "done"
-            return [PublishResult()]
+        if self.state == "computing":
+            if isinstance(event, OutputJudged) and not self.judged:
+                self.judged = True
+                return [AskRelease()]
+            if isinstance(event, ReleaseAsked) and self.judged and not self.asked:
+                self.asked = event.request
+                return []
+            if isinstance(event, OutputReleased) and set(self.releases) == set(self.owners):
+                self.state = "done"
+                return [PublishResult()]
         raise RuntimeError(f"{type(event).__name__} in state {self.state}")
 
     def _message(self, event: MessageArrived) -> list[Instruction]:
@@ -172,6 +214,8 @@ class EnclaveRun:
             return self._grant(event.envelope)
         if event.kind == Lease.KIND:
             return self._lease(event.envelope)
+        if event.kind == Release.KIND:
+            return self._release(event.envelope)
         if event.kind == Denial.KIND:
             return self._denial(event.envelope)
         return []
@@ -264,6 +308,24 @@ class EnclaveRun:
             raise Refused("session.lease", "expected a lease within the contract's limit")
         in_force(self.agreement, grant.issued_at)
         self._same_time([grant.issued_at, *(g.record.issued_at for g in self.grants.values())])
+
+    def _release(self, envelope: Envelope) -> list[Instruction]:
+        claimed = Release.decode(envelope.payload)
+        if claimed.attempt != self.attempt or claimed.run != self.request.id or not self.asked:
+            return []
+        release = self._signed(Release, envelope, claimed.owner)
+        if release is None:
+            return []
+        record = release.record
+        if (record.session, record.contract, record.request) != (self.session, self.agreement.id, self.asked):
+            raise Refused("session.release", "expected a release of this session's request, got one of another")
+        if self._seen(self.releases, claimed.owner, release):
+            return []
+        in_force(self.agreement, record.released_at)
+        self.releases[claimed.owner] = release
+        if set(self.releases) != set(self.owners):
+            return []
+        return [CompareEarlier(releases=tuple(self.releases.values()))]
 
     def _denial(self, envelope: Envelope) -> list[Instruction]:
         claimed = Denial.decode(envelope.payload)

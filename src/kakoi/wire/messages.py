@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 from kakoi.attest.report import Check, Collateral, Evidence, Verdict
 from kakoi.contract.approve import ContractBundle
@@ -23,6 +23,9 @@ Renewal = Annotated[int, Limit(least=1, most=MAX_RENEWALS)]
 """Which renewal of the leases of an attempt, from 1."""
 Nonce = Annotated[bytes, Limit(least=32, most=32)]
 Note = Annotated[str, Limit(most=2000, pattern=TEXT, form=TEXT_FORM)]
+MAX_EARLIER: Final = 4096
+"""Earlier releases that one release is compared with."""
+SealedCohorts = Annotated[bytes, Limit(least=4096, most=1024 * 1024)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,6 +292,64 @@ class Lease(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseRequest(Record):
+    """A session asks every owner to let its result go: the gate has judged it, nothing is published yet.
+
+    Signed by the session's key. Nothing in it can be read without the keys of all owners' data.
+    """
+
+    KIND: ClassVar[str] = "kakoi/release-request/v1"
+    MAX_BYTES: ClassVar[int] = 4 * 1024 * 1024
+
+    run: Digest
+    attempt: Attempt
+    contract: Digest
+    session: Digest
+    cohorts: SealedCohorts
+    """Whose numbers would leave, sealed under a key that only enclaves with all owners' data keys derive."""
+    output_kilobytes: Annotated[int, Limit(least=1, most=128 * 1024)]
+    """Size of what would leave, rounded up: counted against the owners' budgets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release(Record):
+    """An owner's yes to a result: it is written in its disclosure ledger, within its budgets."""
+
+    KIND: ClassVar[str] = "kakoi/release/v1"
+    MAX_BYTES: ClassVar[int] = 16 * 1024
+
+    run: Digest
+    attempt: Attempt
+    contract: Digest
+    session: Digest
+    owner: PartyRef
+    request: Digest
+    earlier: Digest
+    """Id of the owner's ``EarlierCohorts`` for this request."""
+    position: Annotated[int, Limit(least=1, most=2**31)]
+    """Place of this release in the owner's ledger."""
+    head: Digest
+    """Hash of the ledger's chain of releases up to this place: an owner whose ledger does not know it lost entries."""
+    released_at: Seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarlierCohorts(Record):
+    """What an owner's ledger holds of earlier releases from the same data, as sealed by the enclaves that asked for them."""
+
+    KIND: ClassVar[str] = "kakoi/earlier-cohorts/v1"
+    MAX_BYTES: ClassVar[int] = 8 * 1024 * 1024
+
+    run: Digest
+    attempt: Attempt
+    contract: Digest
+    session: Digest
+    owner: PartyRef
+    request: Digest
+    cohorts: Annotated[tuple[SealedCohorts, ...], Limit(most=MAX_EARLIER)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunFailure(Record):
     """The enclave's no. Signed by the session key; nothing in it depends on data."""
 
@@ -408,6 +469,9 @@ class Predicate(Record):
     last_renewal: LastRenewal | None
     opt_outs: Annotated[tuple[LeftOut, ...], Limit(most=256)]
     """Every list that was granted for a data set of this analysis, sorted by data set."""
+    release_request: Envelope
+    releases: Annotated[tuple[Envelope, ...], Limit(least=1, most=64)]
+    """Every owner's yes to the result, as recorded in its disclosure ledger."""
     gate: Annotated[tuple[GateDecision, ...], Limit(most=1024)]
     missing_layers: Annotated[tuple[Annotated[str, Limit(most=80)], ...], Limit(most=32)]
     protected_by_hardware: bool

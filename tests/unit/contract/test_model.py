@@ -108,7 +108,15 @@ ANALYSIS = Analysis(
     outputs=(TABLE,),
 )
 RULES = DisclosureRules(
-    minimum_cell=3, minimum_contributors=3, parameters_per_person="0.33", max_digits=6, max_output_bytes=1000
+    minimum_cell=3,
+    minimum_contributors=3,
+    parameters_per_person="0.33",
+    max_digits=6,
+    max_output_bytes=1000,
+    cohort_difference=3,
+    python_settings=1,
+    budget_runs=100,
+    budget_kilobytes=1000,
 )
 LOG = LogKey(origin="log.example/kakoi", ed25519=SIGNERS[1].verifying_key.ed25519)
 PLATFORM = PlatformPolicy(

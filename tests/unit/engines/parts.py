@@ -66,7 +66,8 @@ def table(
     name: str, columns: Sequence[JobColumn], sites: Sequence[str] = ("A", "B"), person: str | None = None
 ) -> JobTable:
     parts = tuple(
-        JobPart(site=site, manifest=ObjectId(f"{i:064x}"), file=f"{name}-{i}.parquet") for i, site in enumerate(sites)
+        JobPart(site=site, manifest=ObjectId(f"{i:064x}"), file=f"{name}-{i}.parquet", first_unit=i * 10**6)
+        for i, site in enumerate(sites)
     )
     return JobTable(name=name, person_column=person, columns=tuple(columns), parts=parts)
 
@@ -89,6 +90,7 @@ def job(
     *,
     engine: str = "sql",
     parameters: Mapping[str, object] | None = None,
+    cohort_terms: int = 6,
 ) -> Job:
     types = {int: "integer", float: "number", str: "string"}
     return Job(
@@ -101,6 +103,7 @@ def job(
             for k, v in (parameters or {}).items()
         ),
         outputs=tuple(outputs),
+        cohort_terms=cohort_terms,
     )
 
 

@@ -16,6 +16,10 @@ RULES = DisclosureRules(
     parameters_per_person="0.33",
     max_digits=6,
     max_output_bytes=1_000_000,
+    cohort_difference=3,
+    python_settings=1,
+    budget_runs=100,
+    budget_kilobytes=100_000,
 )
 
 

@@ -20,8 +20,12 @@ ANY = st.builds(
     parameters_per_person=st.sampled_from(["0", "0.1", "0.33", "0.330", "0.5", "1", "0.05"]),
     max_digits=st.integers(1, 15),
     max_output_bytes=st.integers(1, 1000),
+    cohort_difference=st.integers(1, 16),
+    python_settings=st.integers(1, 10),
+    budget_runs=st.integers(1, 100),
+    budget_kilobytes=st.integers(1, 100),
 )
-STRICTER_IS_LARGER = {"minimum_cell", "minimum_contributors"}
+STRICTER_IS_LARGER = {"minimum_cell", "minimum_contributors", "cohort_difference"}
 
 
 def test_no_rules_is_no_release() -> None:

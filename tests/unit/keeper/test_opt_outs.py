@@ -27,8 +27,7 @@ from kakoi.enclave.keeper.keying import Files
 from kakoi.enclave.keeper.opt_out import Listed, OptOuts
 from kakoi.testing.world import NOW
 from kakoi.wire.messages import LeftOut, RunRequest
-from kakoi.wire.released import Released
-from support.clinic import RULES, Answer, Clinic, Holding, col, output, shared_engine
+from support.clinic import RULES, Answer, Clinic, Holding, col, data_secret, output, shared_engine
 from unit.engines.parts import parquet, sealed
 
 KEY = bytes(range(32))
@@ -175,10 +174,16 @@ def run(clinic: Clinic, analysis: Analysis, lists: Mapping[str, Sequence[str]]) 
         requested_at=NOW,
     )
     with clinic.opened(agreement) as tables, applied(clinic, lists) as opt_outs:
-        data, *_ = shared_engine().compute(
-            agreement, request, tables, opt_outs=opt_outs, seconds=60, stopped=lambda: False
+        judged = shared_engine().compute(
+            agreement,
+            request,
+            tables,
+            secret=data_secret(agreement),
+            opt_outs=opt_outs,
+            seconds=60,
+            stopped=lambda: False,
         )
-        return Answer(Released.decode(data)), opt_outs.said(agreement)
+        return Answer(judged.released), opt_outs.said(agreement)
 
 
 @pytest.mark.parametrize(("engine", "source"), [("sql", SQL), ("python", PYTHON)])

@@ -11,7 +11,9 @@ from kakoi.core.errors import Refused
 from kakoi.core.ids import ObjectId
 from kakoi.testing.world import NOW, TestParty
 from kakoi.wire.enclave_run import (
+    AskRelease,
     CloseFailed,
+    CompareEarlier,
     Compute,
     EnclaveRun,
     Event,
@@ -19,18 +21,20 @@ from kakoi.wire.enclave_run import (
     Instruction,
     MakeSession,
     MessageArrived,
+    OutputJudged,
     OutputReleased,
     PublishResult,
+    ReleaseAsked,
     RenewalMade,
     RenewSession,
     SessionMade,
     StepFailed,
 )
-from kakoi.wire.messages import Challenge, Denial, KeyGrant, Lease
+from kakoi.wire.messages import Challenge, Denial, KeyGrant, Lease, Release
 from support.conversation import Conversation
 
-STATES = ("claimed", "attesting", "waiting", "computing", "asked", "renewing", "done", "failed")
-"""``asked`` and ``renewing`` are within computing: all but the last owner asked for a renewal; its evidence was published."""
+STATES = ("claimed", "attesting", "waiting", "computing", "asked", "renewing", "judged", "releasing", "done", "failed")
+"""``judged``: the gate has judged; ``releasing``: the owners were asked, all but the last said yes. ``asked`` and ``renewing`` are within computing: all but the last owner asked for a renewal; its evidence was published."""
 
 
 def arrived(envelope: Envelope, kind: str) -> MessageArrived:
@@ -62,11 +66,25 @@ def in_state(talk: Conversation, state: str) -> EnclaveRun:
         return run
     for owner in talk.world.owners:
         run.handle(grant(talk, owner))
-    if state == "done":
-        run.handle(OutputReleased())
+    if state in ("judged", "releasing", "done"):
+        to_release(talk, run, state)
     if state in ("asked", "renewing"):
         ask_again(talk, run, whole=state == "renewing")
     return run
+
+
+def to_release(talk: Conversation, run: EnclaveRun, state: str) -> None:
+    """From computing on: the gate judges; the owners are asked and all but the last say yes; the last does."""
+    run.handle(OutputJudged())
+    if state == "judged":
+        return
+    run.handle(ReleaseAsked(request=talk.release_request().payload_id))
+    *others, last = talk.world.owners
+    for owner in others:
+        run.handle(arrived(talk.release(owner), Release.KIND))
+    if state == "done":
+        run.handle(arrived(talk.release(last), Release.KIND))
+        run.handle(OutputReleased())
 
 
 def ask_again(talk: Conversation, run: EnclaveRun, *, whole: bool) -> None:
@@ -83,7 +101,7 @@ def ask_again(talk: Conversation, run: EnclaveRun, *, whole: bool) -> None:
 
 def shown(state: str) -> str:
     """The machine's own word for a state."""
-    return "computing" if state in ("asked", "renewing") else state
+    return "computing" if state in ("asked", "renewing", "judged", "releasing") else state
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -103,6 +121,12 @@ def test_one_whole_run() -> None:
     assert isinstance(said[0], Compute)
     assert said[0].lease_seconds == 300
     assert len(said[0].grants) == 3
+    assert run.handle(OutputJudged()) == [AskRelease()]
+    assert run.handle(ReleaseAsked(request=talk.release_request().payload_id)) == []
+    said = [i for owner in talk.world.owners for i in run.handle(arrived(talk.release(owner), Release.KIND))]
+    assert isinstance(said[0], CompareEarlier)
+    assert len(said) == 1
+    assert len(said[0].releases) == 3
     assert run.handle(OutputReleased()) == [PublishResult()]
 
 
@@ -127,6 +151,9 @@ EVENTS: dict[str, Callable[[Conversation], Event]] = {
     "lease": lambda talk: arrived(talk.lease(talk.world.owners[-1]), Lease.KIND),
     "session made": lambda talk: SessionMade(session=talk.session().id),
     "renewal made": lambda talk: RenewalMade(renewal=1, statement=talk.renewal().envelope),
+    "judged": lambda talk: OutputJudged(),
+    "release asked": lambda talk: ReleaseAsked(request=talk.release_request().payload_id),
+    "last release": lambda talk: arrived(talk.release(talk.world.owners[-1]), Release.KIND),
     "output": lambda talk: OutputReleased(),
     "failure": lambda talk: StepFailed(error=Refused("test.made-up", "made up")),
 }
@@ -142,15 +169,19 @@ EXPECTED: dict[str, dict[str, str]] = {
     "lease": {},
     "session made": dict.fromkeys(RUNNING, "RuntimeError") | {"attesting": "waiting"},
     "renewal made": dict.fromkeys(RUNNING, "RuntimeError"),
-    "output": dict.fromkeys(RUNNING, "RuntimeError") | dict.fromkeys(("computing", "asked", "renewing"), "done"),
+    "judged": dict.fromkeys(RUNNING, "RuntimeError") | dict.fromkeys(("computing", "asked", "renewing"), "computing"),
+    "release asked": dict.fromkeys(RUNNING, "RuntimeError") | {"judged": "computing"},
+    "last release": {},
+    "output": dict.fromkeys(RUNNING, "RuntimeError"),
     "failure": dict.fromkeys(RUNNING, "failed"),
 }
 SAID: dict[tuple[str, str], type[Instruction]] = {
     ("renewal challenge", "asked"): RenewSession,
     ("lease", "renewing"): ExtendLease,
-    ("output", "computing"): PublishResult,
-    ("output", "asked"): PublishResult,
-    ("output", "renewing"): PublishResult,
+    ("judged", "computing"): AskRelease,
+    ("judged", "asked"): AskRelease,
+    ("judged", "renewing"): AskRelease,
+    ("last release", "releasing"): CompareEarlier,
 }
 """What is said where the state does not tell it."""
 
@@ -265,3 +296,45 @@ def test_grants_are_verified_not_believed() -> None:
     assert run.handle(arrived(broken, KeyGrant.KIND)) == []
     assert run.grants == {}
     assert isinstance(ObjectId(run.session), str)
+
+
+@pytest.mark.parametrize("change", [{"session": "00" * 32}, {"request": "00" * 32}, {"contract": "00" * 32}])
+def test_a_release_of_something_else_ends_the_run(change: dict[str, str]) -> None:
+    talk = Conversation()
+    run = in_state(talk, "releasing")
+    event = arrived(talk.release(talk.world.owners[-1], **change), Release.KIND)
+    assert failure_of(run, event) == "session.release"
+
+
+def test_no_release_counts_before_it_was_asked_for() -> None:
+    """An owner cannot say yes to what it has not seen: early, forged and repeated releases change nothing."""
+    talk = Conversation()
+    run = in_state(talk, "judged")
+    first = arrived(talk.release(talk.world.owners[0]), Release.KIND)
+    assert run.handle(first) == []
+    assert run.releases == {}
+    run.handle(ReleaseAsked(request=talk.release_request().payload_id))
+    assert run.handle(first) == run.handle(first) == []
+    forged = TestParty(
+        name="East",
+        signing=talk.world.analyst.signing,
+        sealing=talk.world.analyst.sealing,
+        card=talk.world.owners[1].card,
+    )
+    assert run.handle(arrived(talk.release(forged), Release.KIND)) == []
+    assert list(run.releases) == [talk.world.owners[0].id]
+    with pytest.raises(RuntimeError):
+        run.handle(OutputReleased())
+
+
+def test_leases_go_on_while_owners_are_asked_for_the_release() -> None:
+    talk = Conversation()
+    run = in_state(talk, "releasing")
+    said = [i for owner in talk.world.owners for i in run.handle(challenge(talk, owner, renewal=1))]
+    assert [type(i) for i in said] == [RenewSession]
+
+
+def test_an_owner_may_deny_the_release() -> None:
+    talk = Conversation()
+    said = in_state(talk, "releasing").handle(a_denial(talk))
+    assert isinstance(said[0], CloseFailed)

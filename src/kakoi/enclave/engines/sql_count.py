@@ -80,7 +80,8 @@ class Counter:
     columns: list[str] = field(default_factory=list)
 
     @property
-    def _additive(self) -> bool:
+    def is_additive(self) -> bool:
+        """Whether every row of the one table is one person."""
         return len(self.tables) == 1 and all(table.person_column is None for table in self.tables.values())
 
     def _place(self, sql: str) -> int:
@@ -94,21 +95,21 @@ class Counter:
 
     def everything(self) -> Counted:
         """Counts of the whole cell."""
-        return self._plain("count(*)") if self._additive else self._each(None)
+        return self._plain("count(*)") if self.is_additive else self._each(None)
 
     def known(self, arguments: Sequence[Piece]) -> Counted:
         """Counts of the rows in which no argument is missing."""
-        if self._additive and len(arguments) == 1:
+        if self.is_additive and len(arguments) == 1:
             return self._plain(f"count({arguments[0].sql})")
         return self.where(" AND ".join(f"({argument.sql} IS NOT NULL)" for argument in arguments))
 
     def where(self, condition: str) -> Counted:
         """Counts of the rows for which a condition (SQL text) holds."""
-        return self._plain(f"count_if({condition})") if self._additive else self._each(condition)
+        return self._plain(f"count_if({condition})") if self.is_additive else self._each(condition)
 
     def rest(self, whole: Counted, part: Counted, condition: str) -> Counted:
         """Counts of the rows of ``whole`` that are not of ``part``; ``condition`` says the same."""
-        if not self._additive:
+        if not self.is_additive:
             return self._each(condition)
         term = (*whole.rows[0], *part.rows[0]) if len(whole.rows[0]) == 1 == len(part.rows[0]) else ()
         return Counted(rows=(term,), people=(term,)) if term else self._plain(f"count_if({condition})")

@@ -6,17 +6,30 @@ DuckDB's own limits are advice (a single function call can pass them), so the pr
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 from kakoi.enclave.decimals import of_number
 from kakoi.enclave.engines.partfs import part_file_system, path_of
+from kakoi.enclave.engines.sql_cohort import unit_of_row
 from kakoi.enclave.engines.sql_count import PERSON_COLUMN, ROW_COLUMN
 from kakoi.enclave.engines.sql_plan import Plan, PlannedColumn, parameters_of, plan
 from kakoi.enclave.engines.sql_words import COLUMN_TYPES, FILE_TYPES, literal, quoted
 from kakoi.enclave.failures import Stopped
-from kakoi.enclave.job import MAX_CELL, SITE_COLUMN, Job, JobColumn, JobTable, Result, ResultColumn, ResultTable
+from kakoi.enclave.job import (
+    COHORT_PRIME,
+    MAX_CELL,
+    SITE_COLUMN,
+    Job,
+    JobColumn,
+    JobTable,
+    Result,
+    ResultCohorts,
+    ResultColumn,
+    ResultTable,
+)
 
 if TYPE_CHECKING:
     import duckdb
@@ -86,6 +99,7 @@ def run(job: Job, descriptors: Sequence[int], *, memory_megabytes: int, threads:
         values = dict(parameters_of(job, planned.parameters))
         connection.execute(statements[0], values) if values else connection.execute(statements[0])
         records = connection.fetchmany(job.outputs[0].max_rows + 1)
+        cohorts = _cohorts(connection, planned, values)
     except duckdb.Error:
         # Its text can hold cells (a failed conversion quotes the value).
         raise Stopped("sql.failed") from None
@@ -93,7 +107,25 @@ def run(job: Job, descriptors: Sequence[int], *, memory_megabytes: int, threads:
         connection.close()
     if len(records) > job.outputs[0].max_rows:
         raise Stopped("engine.rows")
-    return Result(outputs=(_table(job.outputs[0].name, planned, records),))
+    return Result(outputs=(_table(job.outputs[0].name, planned, records, cohorts),))
+
+
+Cohorts = dict[str, dict[tuple[tuple[str | None, ...], int], list[int]]]
+"""By table, then by a row's labels (None where summed over) and margin bits: the power sums of its people."""
+
+
+def _cohorts(connection: duckdb.DuckDBPyConnection, planned: Plan, values: dict[str, Any]) -> Cohorts:
+    found: Cohorts = {}
+    for query in planned.cohorts:
+        rows = found.setdefault(query.table, {})
+        bound = {name: value for name, value in values.items() if re.search(rf"\${name}\b", query.sql)}
+        connection.execute(query.sql, bound) if bound else connection.execute(query.sql)
+        for record in connection.fetchall():
+            labels: list[str | None] = [None] * planned.groups
+            for place, value in zip(query.groups, record, strict=False):
+                labels[place] = _label(value)
+            rows[tuple(labels), query.mask] = [int(s or 0) % COHORT_PRIME for s in record[len(query.groups) :]]
+    return found
 
 
 def warm() -> None:
@@ -120,6 +152,7 @@ def _view(connection: duckdb.DuckDBPyConnection, table: JobTable, first: int) ->
         _check_part(connection, table, path)
         row = f"{(first + offset) * _ROW_SHIFT}::BIGINT + file_row_number AS {quoted(ROW_COLUMN)}"
         shown = [f"{literal(part.site)} AS {quoted(SITE_COLUMN)}", *map(_cast, table.columns), row]
+        shown.append(unit_of_row(part))
         if table.person_column is not None:
             shown.append(f"{quoted(table.person_column)} AS {quoted(PERSON_COLUMN)}")
         source = f"read_parquet({literal(path)}, file_row_number = true, hive_partitioning = false)"
@@ -144,7 +177,7 @@ def _check_part(connection: duckdb.DuckDBPyConnection, table: JobTable, path: st
             raise Stopped("engine.part", f"{table.name}.{column.name}")
 
 
-def _table(name: str, planned: Plan, records: Sequence[Sequence[Any]]) -> ResultTable:
+def _table(name: str, planned: Plan, records: Sequence[Sequence[Any]], cohorts: Cohorts) -> ResultTable:
     width = len(planned.columns)
     hidden = [[int(value or 0) for value in record[width : width + planned.hidden]] for record in records]
     cells = [planned.cell.of(counts) for counts in hidden]
@@ -155,12 +188,40 @@ def _table(name: str, planned: Plan, records: Sequence[Sequence[Any]]) -> Result
         _column(column, [record[place] for record in records], hidden, cells)
         for place, column in enumerate(planned.columns)
     ]
+    masks = _shown_order(planned, margins)
     return ResultTable(
         name=name,
         columns=tuple(columns),
         rows=tuple(rows for rows, _ in cells),
         people=tuple(people for _, people in cells),
-        margins=_shown_order(planned, margins),
+        margins=masks,
+        cohorts=_inline(planned, records) if planned.inline_cohort else _matched(planned, columns, masks, cohorts),
+    )
+
+
+def _inline(planned: Plan, records: Sequence[Sequence[Any]]) -> tuple[ResultCohorts, ...]:
+    first = len(planned.columns) + planned.hidden
+    sums = tuple(int(s or 0) % COHORT_PRIME for record in records for s in record[first : first + planned.terms])
+    return (ResultCohorts(table=planned.inline_cohort, sums=sums),)
+
+
+def _matched(
+    planned: Plan, columns: Sequence[ResultColumn], masks: Sequence[int], cohorts: Cohorts
+) -> tuple[ResultCohorts, ...]:
+    groups = [
+        column.cells
+        for planned_column, column in zip(planned.columns, columns, strict=True)
+        if planned_column.declared.role == "group"
+    ]
+    height = len(columns[0].cells)
+    nobody = [0] * planned.terms
+    keys = [
+        (tuple(None if mask >> place & 1 else cells[row] for place, cells in enumerate(groups)), mask)
+        for row, mask in enumerate(masks or (0,) * height)
+    ]
+    return tuple(
+        ResultCohorts(table=table, sums=tuple(s for key in keys for s in found.get(key, nobody)))
+        for table, found in cohorts.items()
     )
 
 

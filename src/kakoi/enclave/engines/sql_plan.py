@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from kakoi.core.errors import Fatal
+from kakoi.enclave.engines.sql_cohort import CohortQuery, cohort_queries, sums, unit_column
 from kakoi.enclave.engines.sql_count import Counted, Counter, Support
 from kakoi.enclave.engines.sql_from import Source, read_from
 from kakoi.enclave.engines.sql_read import CONDITION, GROUPING, ITEM, Node, Piece, Scope, Where, exactly, read
@@ -69,6 +70,11 @@ class Plan:
     margins: bool
     parameters: frozenset[str]
     """Those that the query uses."""
+    inline_cohort: str
+    """Table whose people the last hidden columns before the margin bits sum up; empty if they do not."""
+    terms: int
+    cohorts: tuple[CohortQuery, ...]
+    """Queries of their own for everybody else's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +93,7 @@ def plan(job: Job, parse: Parse) -> Plan:
     items = [_item(item, scope) for item in node["select_list"]]
     groups = _groups(node, items, scope)
     condition = None if node["where_clause"] is None else read(node["where_clause"], scope, CONDITION)
-    return _Writer(job.outputs[0], source, scope, items, groups, condition).write(node, parse)
+    return _Writer(job.outputs[0], source, scope, items, groups, condition, job.cohort_terms).write(node, parse)
 
 
 def _one_select(serialized: str) -> Node:
@@ -166,7 +172,9 @@ class _Writer:
         items: Sequence[_Item],
         groups: Sequence[Piece],
         condition: Piece | None,
+        terms: int,
     ) -> None:
+        self.terms = terms
         self.output, self.source, self.scope = output, source, scope
         self.items, self.groups, self.condition = items, groups, condition
         self.counter = Counter(source.tables)
@@ -185,7 +193,8 @@ class _Writer:
             raise Stopped("sql.output", "every GROUP BY expression must be shown")
         pieces = [piece for piece, _ in read_items]
         margins = self._margins(node)
-        sql = self._text(pieces, node, margins)
+        inline = self._inline_cohort()
+        sql = self._text(pieces, node, margins, sums(unit_column(inline), self.terms) if inline else [])
         self._same_meaning(pieces, sql, parse)
         return Plan(
             sql=sql,
@@ -196,6 +205,27 @@ class _Writer:
             shown=tuple(sorted(self.position, key=self.position.__getitem__)),
             margins=bool(margins),
             parameters=frozenset(p for p in self.scope.parameters if _uses(p, [*pieces, *self._conditions()])),
+            inline_cohort=self.source.tables[inline].name if inline else "",
+            terms=self.terms,
+            cohorts=() if inline or not self.terms else self._cohort_queries(margins),
+        )
+
+    def _inline_cohort(self) -> str:
+        """The alias of the one table with a row per person, whose people are summed up on the way; else empty."""
+        return next(iter(self.source.tables)) if self.terms and self.counter.is_additive else ""
+
+    def _cohort_queries(self, margins: list[list[int]]) -> tuple[CohortQuery, ...]:
+        shown = sorted(self.position, key=self.position.__getitem__)
+        sets = margins or [list(range(len(self.groups)))]
+        return tuple(
+            cohort_queries(
+                self.source.tables,
+                source=self.source.sql,
+                condition=self.condition.sql if self.condition is not None else None,
+                groups=[self.groups[number].sql for number in shown],
+                groupings=[[place for place, number in enumerate(shown) if number in one] for one in sets],
+                terms=self.terms,
+            )
         )
 
     def _conditions(self) -> list[Piece]:
@@ -246,10 +276,10 @@ class _Writer:
             raise Stopped("sql.not-allowed", "the same grouping twice")
         return sets
 
-    def _text(self, pieces: Sequence[Piece], node: Node, margins: list[list[int]]) -> str:
+    def _text(self, pieces: Sequence[Piece], node: Node, margins: list[list[int]], cohort: Sequence[str]) -> str:
         shown = [f"{piece.sql} AS {quoted(f'c{i}')}" for i, piece in enumerate(pieces)]
         bits = [f"GROUPING({group.sql})" for group in self.groups] if margins else []
-        text = f"SELECT {', '.join([*shown, *self.counter.columns, *bits])} FROM {self.source.sql}"  # noqa: S608 - our own text, parsed again below
+        text = f"SELECT {', '.join([*shown, *self.counter.columns, *cohort, *bits])} FROM {self.source.sql}"  # noqa: S608 - our own text, parsed again below
         if self.condition is not None:
             text += f" WHERE {self.condition.sql}"
         if not self.groups:

@@ -6,7 +6,8 @@
  3. a row with too few rows or people loses its numbers; so does a single number with too little support of its own;
  4. where a table has margins, more is held back until nothing can be computed back (``complement``);
  5. a statistic with too few people, or too many parameters for them, refuses the whole release;
- 6. numbers are rounded; the whole has at most so many bytes.
+ 6. numbers are rounded; the whole has at most so many bytes;
+ 7. beside what other runs released, a number over nearly the same people as an earlier one is held back (``cohorts``).
 
 Nothing here depends on a number in any message: a denial says which rule, whose, and how to change it.
 """
@@ -22,6 +23,7 @@ from typing import Final, NoReturn
 from kakoi.contract.model import Analysis, DisclosureRules, Output
 from kakoi.core.errors import Malformed, Refused
 from kakoi.enclave import decimals
+from kakoi.enclave.gate.cohorts import Earlier, Population, Told, populations, told
 from kakoi.enclave.gate.complement import Row, protect
 from kakoi.enclave.gate.model import (
     Released,
@@ -52,31 +54,87 @@ def apply(
 
     ``job`` supplies the declared labels of group columns: without it every label counts as one that the data chose.
     ``owners`` are the names to give in a denial, in the order of ``rules``. Raises Refused (``gate.…``).
+    What other runs released is not considered: ``judge`` gives an object that does.
     """
+    return judge(result, analysis, rules, job=job, owners=owners).released
+
+
+def judge(
+    result: bytes,
+    analysis: Analysis,
+    rules: Sequence[DisclosureRules],
+    *,
+    job: Job | None = None,
+    owners: Sequence[str] = (),
+) -> Judged:
+    """An engine's answer, judged by itself; then it can be held against what other runs released. As ``apply`` otherwise."""
     bench = Bench(rules=strictest(rules), each=tuple(rules), owners=tuple(owners))
     answer = _answer(result)
     if [(o.name, o.KIND) for o in answer.outputs] != [(o.name, o.shape) for o in analysis.outputs]:
         _undeclared("outputs")
-    outputs: list[ReleasedTable | ReleasedStatistics] = []
-    decisions: list[GateDecision] = []
-    for found, declared in zip(answer.outputs, analysis.outputs, strict=True):
-        if isinstance(found, ResultStatistics):
-            outputs.append(_statistics(found, declared, bench))
-            acted = ["released", "rounded"]
-        else:
-            table = _Table(found, declared, bench, _domains(found, analysis, job), analysis)
-            outputs.append(table.release())
-            acted = table.acted
-        decisions += [_decision(declared.name, action) for action in acted]
-    released = Released(outputs=tuple(outputs), decisions=tuple(decisions))
-    if len(released.encode()) > bench.rules.max_output_bytes:
-        raise bench.deny(
-            "gate.output-bytes",
-            "max_output_bytes",
-            "the output is larger than it may be",
-            "ask for fewer rows or columns",
-        )
-    return released
+    return Judged(
+        answer=answer,
+        analysis=analysis,
+        bench=bench,
+        domains=tuple(
+            _domains(found, analysis, job) if isinstance(found, ResultTable) else {} for found in answer.outputs
+        ),
+        terms=job.cohort_terms if job is not None else 0,
+    )
+
+
+class Judged:
+    """One answer that the gate has judged. ``released`` is what could leave if nothing had left before."""
+
+    def __init__(
+        self, *, answer: Result, analysis: Analysis, bench: Bench, domains: Sequence[Domains], terms: int
+    ) -> None:
+        self._answer, self._analysis, self._bench = answer, analysis, bench
+        self._domains, self._terms = domains, terms
+        self.released, self._tables = self._release({})
+
+    def _release(self, more: Mapping[str, frozenset[int]]) -> tuple[Released, list[_Table]]:
+        """``more``: rows of outputs that are held back besides."""
+        outputs: list[ReleasedTable | ReleasedStatistics] = []
+        decisions: list[GateDecision] = []
+        tables: list[_Table] = []
+        for found, declared, domains in zip(self._answer.outputs, self._analysis.outputs, self._domains, strict=True):
+            if isinstance(found, ResultStatistics):
+                outputs.append(_statistics(found, declared, self._bench))
+                acted = ["released", "rounded"]
+            else:
+                table = _Table(found, declared, self._bench, domains, self._analysis)
+                outputs.append(table.release(more.get(declared.name, frozenset())))
+                tables.append(table)
+                acted = table.acted + ["difference"] * bool(more.get(declared.name))
+            decisions += [_decision(declared.name, action) for action in acted]
+        released = Released(outputs=tuple(outputs), decisions=tuple(decisions))
+        if len(released.encode()) > self._bench.rules.max_output_bytes:
+            raise self._bench.deny(
+                "gate.output-bytes",
+                "max_output_bytes",
+                "the output is larger than it may be",
+                "ask for fewer rows or columns",
+            )
+        return released, tables
+
+    def populations(self) -> tuple[Population, ...]:
+        """Whose numbers ``released`` tells, for the owners' ledgers."""
+        return populations((item for table in self._tables for item in table.told(self._terms)), self._terms)
+
+    def against(self, earlier: Earlier) -> Released:
+        """What may leave beside everything that left earlier: cells that conflict are held back, the smallest first."""
+        more: dict[str, frozenset[int]] = {}
+        released, tables = self.released, self._tables
+        while True:
+            conflicts = {
+                table.name: row for table in tables if (row := table.conflict(earlier, self._terms)) is not None
+            }
+            if not conflicts:
+                return released
+            for name, row in conflicts.items():
+                more[name] = more.get(name, frozenset()) | {row}
+            released, tables = self._release(more)
 
 
 _ACTIONS: Final[dict[str, tuple[str, str]]] = {
@@ -84,6 +142,7 @@ _ACTIONS: Final[dict[str, tuple[str, str]]] = {
     "rounded": ("max-digits", "rounded"),
     "minimum": ("minimum-cell-and-contributors", "suppressed-cells"),
     "complement": ("complementary-suppression", "suppressed-cells"),
+    "difference": ("cohort-difference", "suppressed-cells"),
 }
 
 
@@ -176,6 +235,25 @@ class _Table:
     analysis: Analysis
     people_hidden: bool = False
     complement_hidden: bool = False
+    shown: frozenset[int] = frozenset()
+    """Rows of which at least one number leaves."""
+    labels: Sequence[Labels] = ()
+
+    @property
+    def name(self) -> str:
+        """Of the output."""
+        return self.declared.name
+
+    def told(self, terms: int) -> list[Told]:
+        """Whose numbers a reader of the table knows; nothing where the engine could not say."""
+        return told(self.found, self.labels, self.shown, terms) if self.found.cohorts else []
+
+    def conflict(self, earlier: Earlier, terms: int) -> int | None:
+        """A row to hold back because of what was released earlier; None if there is nothing to hold back."""
+        for item in self.told(terms):
+            if any(earlier.conflicts(table, sums) for table, sums in item.sums.items()):
+                return min(item.rows, key=lambda row: (self.found.people[row], row))
+        return None
 
     @property
     def acted(self) -> list[str]:
@@ -183,10 +261,11 @@ class _Table:
         acted = ["released", "rounded"]
         return acted + ["minimum"] * self.people_hidden + ["complement"] * self.complement_hidden
 
-    def release(self) -> ReleasedTable:
+    def release(self, more: frozenset[int] = frozenset()) -> ReleasedTable:
+        """The table without what may not leave; ``more`` are rows to hold back besides."""
         self._shape()
-        labels = self._labels()
-        held = frozenset(i for i in range(len(labels)) if self._few(self.found.rows[i], self.found.people[i]))
+        labels = self.labels = self._labels()
+        held = more | {i for i in range(len(labels)) if self._few(self.found.rows[i], self.found.people[i])}
         open_rows = {i for i, label in enumerate(labels) if not self._foreseen(label)}
         hidden = {
             place: self._complete(labels, held | self._unsupported(place))
@@ -195,6 +274,7 @@ class _Table:
         }
         gone = {i for i in open_rows if all(i in places for places in hidden.values())}
         self.people_hidden |= bool(gone)
+        self.shown = frozenset(i for i in range(len(labels)) if any(i not in places for places in hidden.values()))
         order = [i for i in self._order(labels) if i not in gone]
         return ReleasedTable(
             name=self.found.name,

@@ -16,6 +16,10 @@ _STRICTER: Final[dict[str, Callable[..., Any]]] = {
     "parameters_per_person": min,
     "max_digits": min,
     "max_output_bytes": min,
+    "cohort_difference": max,
+    "python_settings": min,
+    "budget_runs": min,
+    "budget_kilobytes": min,
 }
 """Which of two values of a field protects more. A field that is missing here stops every release (a test compares)."""
 

@@ -11,16 +11,17 @@ from typing import Final
 
 from kakoi.contract.approve import Agreement
 from kakoi.core.errors import Refused
-from kakoi.enclave.gate.release import apply
+from kakoi.enclave.gate.release import Judged, judge
 from kakoi.enclave.job import PartFd
 from kakoi.enclave.keeper.data import sealed_object
+from kakoi.enclave.keeper.data_secret import DataSecret
 from kakoi.enclave.keeper.job import job_for
 from kakoi.enclave.keeper.keying import Keying
 from kakoi.enclave.keeper.opt_out import OptOuts
 from kakoi.enclave.sandbox import layers
 from kakoi.enclave.sandbox.pool import Pool
 from kakoi.enclave.sandbox.run import run_job
-from kakoi.wire.messages import GateDecision, RunRequest
+from kakoi.wire.messages import RunRequest
 
 _ASK_SECONDS: Final = 0.2
 
@@ -42,17 +43,20 @@ class SandboxedEngine:
         request: RunRequest,
         opened: Mapping[str, tuple[int, ...]],
         *,
+        secret: DataSecret,
         opt_outs: OptOuts | None = None,
         seconds: int,
         stopped: Callable[[], bool],
-    ) -> tuple[bytes, tuple[GateDecision, ...]]:
-        """What the gate let out, and its decisions. ``opened``: descriptors of the plaintext files by manifest id; ``opt_outs``: lists, applied first.
+    ) -> Judged:
+        """The output, judged by the gate. ``opened``: descriptors of the plaintext files by manifest id; ``opt_outs``: lists, applied first.
 
         ``stopped`` is asked five times a second and kills the job. Whatever the end is, it shows at a multiple of the contract's grain.
         """
         begun = time.monotonic()
         try:
-            return self._compute(agreement, request, opened, opt_outs or OptOuts(), seconds=seconds, stopped=stopped)
+            return self._compute(
+                agreement, request, opened, opt_outs or OptOuts(), secret=secret, seconds=seconds, stopped=stopped
+            )
         finally:
             wait_for_grain(begun, agreement.contract.limits.grain_milliseconds / 1000, stopped)
 
@@ -63,9 +67,10 @@ class SandboxedEngine:
         opened: Mapping[str, tuple[int, ...]],
         opt_outs: OptOuts,
         *,
+        secret: DataSecret,
         seconds: int,
         stopped: Callable[[], bool],
-    ) -> tuple[bytes, tuple[GateDecision, ...]]:
+    ) -> Judged:
         job = job_for(agreement, request)
         contract = agreement.contract
         layers.require(contract.accepted_weaknesses)
@@ -76,17 +81,16 @@ class SandboxedEngine:
         ]
         limits = replace(contract.limits, wall_seconds=min(contract.limits.wall_seconds, seconds))
         with ExitStack() as stack:
-            keying = Keying(job, agreement, limits, opt_outs=opt_outs, pool=self._pool, stopped=stopped)
+            keying = Keying(job, agreement, limits, opt_outs=opt_outs, pool=self._pool, stopped=stopped, secret=secret)
             parts = keying.parts(given, stack)
             answer = run_job(job, parts, limits, contract.accepted_weaknesses, pool=self._pool, stopped=stopped)
-        released = apply(
+        return judge(
             answer,
             agreement.analyses[request.analysis].record,
             [entry.rules for entry in contract.data],
             job=job,
             owners=[agreement.cards[entry.owner].record.name for entry in contract.data],
         )
-        return released.encode(), released.decisions
 
 
 def wait_for_grain(begun: float, grain: float, stopped: Callable[[], bool]) -> None:

@@ -21,19 +21,24 @@ from kakoi.contract.sign import seal
 from kakoi.core.dsse import Envelope
 from kakoi.core.errors import KakoiError, Refused, Unavailable
 from kakoi.core.ids import BlobId, ObjectId
+from kakoi.enclave.gate.cohorts import Cohorts, Earlier
 from kakoi.enclave.keeper.data import open_keys
+from kakoi.enclave.keeper.data_secret import DataSecret
+from kakoi.enclave.keeper.earlier import earlier_cohorts
 from kakoi.enclave.keeper.inbox import Inbox
 from kakoi.enclave.keeper.lease import LeaseClock, lease_over
 from kakoi.enclave.keeper.opt_out import OptOuts, open_list_keys
 from kakoi.enclave.keeper.publish import publish
 from kakoi.enclave.keeper.session import Producer, SessionKeys
-from kakoi.enclave.keeper.work import Ended, Engine, Released, Task, Work
+from kakoi.enclave.keeper.work import Ended, Engine, Judged, Task, Work
 from kakoi.evidence.tokens import TokenClient, WithTokens
 from kakoi.net.answers import Claim
 from kakoi.net.bundle import fetch_bundle
 from kakoi.net.client import HubClient
 from kakoi.wire.enclave_run import (
+    AskRelease,
     CloseFailed,
+    CompareEarlier,
     Compute,
     EnclaveRun,
     Event,
@@ -41,21 +46,35 @@ from kakoi.wire.enclave_run import (
     Instruction,
     MakeSession,
     MessageArrived,
+    OutputJudged,
     OutputReleased,
     PublishResult,
+    ReleaseAsked,
     RenewalMade,
     RenewSession,
     SessionMade,
     StepFailed,
 )
-from kakoi.wire.messages import Challenge, Denial, KeyGrant, Lease, RunFailure, RunRequest, SealedResult
+from kakoi.wire.messages import (
+    Challenge,
+    Denial,
+    KeyGrant,
+    Lease,
+    Release,
+    ReleaseRequest,
+    RunFailure,
+    RunRequest,
+    SealedResult,
+)
+from kakoi.wire.release import data_id, data_read
+from kakoi.wire.released import Released
 from kakoi.wire.request import open_request
 
 OWNERS_SECONDS: Final = 300
 """How long to wait for the owners' challenges, and again for their answers."""
 CLAIM_SECONDS: Final = 30
 """Lease of the claim on a run, unless told otherwise; renewed at a third of it."""
-_KINDS: Final = (Challenge.KIND, Denial.KIND, KeyGrant.KIND, Lease.KIND)
+_KINDS: Final = (Challenge.KIND, Denial.KIND, KeyGrant.KIND, Lease.KIND, Release.KIND)
 _TICK_SECONDS: Final = 0.5
 _NOT_OURS: Final = frozenset({"hub.claim", "hub.run-ended"})
 """The hub's words for a claim that ended, and for a run that another attempt has ended."""
@@ -87,6 +106,9 @@ class Drive:
         self._keys = SessionKeys()
         self._lease = LeaseClock()
         self._session: Envelope | None = None
+        self._secret: DataSecret | None = None
+        self._judged: Judged | None = None
+        self._request: Envelope | None = None
         self._released: Released | None = None
         self._opt_outs = OptOuts()
         self._work: Work | None = None
@@ -101,6 +123,8 @@ class Drive:
         finally:
             self._end_work()
             self._keys.wipe()
+            if self._secret is not None:
+                self._secret.wipe()
 
     def _end_work(self) -> None:
         """Kill the job, if one runs, and wait until nothing of it is left."""
@@ -177,8 +201,8 @@ class Drive:
             if not ended.final:
                 raise ended.error
             return StepFailed(error=ended.error)
-        self._released = ended.released
-        return OutputReleased()
+        self._judged = ended.judged
+        return OutputJudged()
 
     def _lease_over(self, machine: EnclaveRun) -> Refused:
         names = [machine.agreement.cards[owner].record.name for owner in machine.renewals.silent]
@@ -202,6 +226,10 @@ class Drive:
             return [self._make_session(machine, instruction)]
         if isinstance(instruction, RenewSession):
             return [self._renew_session(machine, instruction)]
+        if isinstance(instruction, AskRelease):
+            return [self._ask_release(machine)]
+        if isinstance(instruction, CompareEarlier):
+            return [self._compare(machine, instruction)]
         if isinstance(instruction, Compute):
             self._compute(machine, instruction)
         elif isinstance(instruction, ExtendLease):
@@ -261,6 +289,9 @@ class Drive:
             keys.wipe()
             raise
         self._keys.forget_sealing()
+        analysis = machine.request.record.analysis
+        data = data_id(machine.agreement, analysis)
+        self._secret = DataSecret(keys, data_read(machine.agreement, analysis), data)
         task = Task(
             hub=self._hub,
             engine=self._enclave.engine,
@@ -270,12 +301,43 @@ class Drive:
             list_keys=list_keys,
             lists=tuple(item for grant in instruction.grants for item in grant.record.opt_outs),
             opt_outs=self._opt_outs,
+            secret=self._secret,
             tell=self._tell,
         )
         self._work = Work(task, stopped=self._stopped, ended=inbox.put)
 
+    def _ask_release(self, machine: EnclaveRun) -> ReleaseAsked:
+        if self._judged is None or self._secret is None or self._session is None:
+            raise RuntimeError("nothing to ask for")
+        self._tell("asks the owners to let the result go")
+        request = ReleaseRequest(
+            run=self._run_id,
+            attempt=machine.attempt,
+            contract=machine.agreement.id,
+            session=self._session.payload_id,
+            cohorts=self._secret.seal(Cohorts(run=self._run_id, populations=self._judged.populations())),
+            output_kilobytes=-(-len(self._judged.released.encode()) // 1024),
+        )
+        self._request = seal(request, self._keys)
+        self._put(self._request)
+        return ReleaseAsked(request=self._request.payload_id)
+
+    def _compare(self, machine: EnclaveRun, instruction: CompareEarlier) -> OutputReleased:
+        """Hold the output against what every owner's ledger says was released earlier. Raises Refused, Unavailable."""
+        if self._judged is None or self._secret is None:
+            raise RuntimeError("nothing to compare")
+        self._tell("holds the result against earlier releases")
+        rules = [entry.rules.cohort_difference for entry in machine.agreement.contract.data]
+        earlier = Earlier(least=max(rules))
+        for cohorts in earlier_cohorts(self._hub, machine.agreement, instruction.releases, self._secret):
+            if cohorts.run != self._run_id:
+                for population in cohorts.populations:
+                    earlier.add(population)
+        self._released = self._judged.against(earlier)
+        return OutputReleased()
+
     def _publish(self, machine: EnclaveRun) -> None:
-        if self._released is None or self._session is None:
+        if self._released is None or self._session is None or self._request is None:
             raise RuntimeError("nothing to publish")
         self._still_ours()
         self._tell("seals the result and signs the passport")
@@ -284,6 +346,7 @@ class Drive:
             keys=self._keys,
             session=self._session,
             missing_layers=self._enclave.missing_layers,
+            request=self._request,
             released=self._released,
             opt_outs=self._opt_outs.said(machine.agreement),
         )

@@ -5,8 +5,19 @@ from __future__ import annotations
 from kakoi.contract.approve import Agreement
 from kakoi.contract.model import Analysis, Column, DatasetManifest, TableUse
 from kakoi.contract.sign import Signed
+from kakoi.core.encoding import framed, sha256
 from kakoi.core.errors import Refused
-from kakoi.enclave.job import Job, JobColumn, JobFile, JobOutput, JobOutputColumn, JobParameter, JobPart, JobTable
+from kakoi.enclave.job import (
+    COHORT_PRIME,
+    Job,
+    JobColumn,
+    JobFile,
+    JobOutput,
+    JobOutputColumn,
+    JobParameter,
+    JobPart,
+    JobTable,
+)
 from kakoi.wire.messages import RunRequest
 
 
@@ -21,6 +32,7 @@ def job_for(agreement: Agreement, request: RunRequest) -> Job:
         tables=tuple(_table(agreement, use) for use in analysis.reads),
         parameters=tuple(JobParameter(name=p.name, type=p.type, value=values[p.name]) for p in analysis.parameters),
         outputs=_outputs(analysis),
+        cohort_terms=cohort_terms(agreement) if analysis.engine == "sql" else 0,
     )
 
 
@@ -29,6 +41,12 @@ def _files(agreement: Agreement, analysis: Analysis) -> tuple[JobFile, ...]:
         return ()
     manifest = agreement.code[analysis.sealed_code]
     return tuple(JobFile(manifest=manifest.id, file=file.name) for file in manifest.record.files)
+
+
+def cohort_terms(agreement: Agreement) -> int:
+    """Power sums that tell fewer than k different people from more, k the strictest owner's; 0 if no owner asks."""
+    least = max(entry.rules.cohort_difference for entry in agreement.contract.data)
+    return 2 * least if least > 1 else 0
 
 
 def _outputs(analysis: Analysis) -> tuple[JobOutput, ...]:
@@ -59,11 +77,22 @@ def _table(agreement: Agreement, use: TableUse) -> JobTable:
         person_column=first.person_column,
         columns=tuple(_column(parts, str(name), readable=name in wanted) for name in (*wanted, *hidden)),
         parts=tuple(
-            JobPart(site=agreement.cards[part.record.owner].record.name, manifest=part.id, file=file.name)
+            JobPart(
+                site=agreement.cards[part.record.owner].record.name,
+                manifest=part.id,
+                file=file.name,
+                first_unit=_first_unit(part.record, file.name),
+            )
             for part in parts
             for file in part.record.files
         ),
     )
+
+
+def _first_unit(manifest: DatasetManifest, file: str) -> int:
+    """Spread over the numbers there are: files' rows should not have the same ones."""
+    place = sha256(framed(b"kakoi/unit/v1", bytes.fromhex(manifest.dataset), file.encode("utf-8")))
+    return int.from_bytes(place[:4], "big") % (COHORT_PRIME - 1)
 
 
 def _column(parts: list[Signed[DatasetManifest]], name: str, *, readable: bool) -> JobColumn:

@@ -1,7 +1,7 @@
 """Identifiers out, tokens in, people who opted out gone: such parts are written anew in sandboxes of their own before the engine gets them.
 
-One sandbox for each owner's part, so that a file made to break its reader meets no other owner's identifiers. The key is drawn for one
-run and is gone when the last part is written.
+One sandbox for each owner's part, so that a file made to break its reader meets no other owner's identifiers. The key is gone when the
+last part is written. For Python it is drawn for one run; for SQL it is derived from the data's secret (docs/adr/0101).
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from kakoi.enclave.job import (
     PartFd,
 )
 from kakoi.enclave.keeper.data import sealed_memory
+from kakoi.enclave.keeper.data_secret import DataSecret
 from kakoi.enclave.keeper.opt_out import OptOuts
 from kakoi.enclave.keeper.secret import SecretMemory
 from kakoi.enclave.sandbox.box import BASE_MEGABYTES
@@ -67,7 +68,9 @@ class Keying:
         opt_outs: OptOuts,
         pool: Pool,
         stopped: Callable[[], bool],
+        secret: DataSecret,
     ) -> None:
+        self._secret = secret
         self._job, self._agreement, self._limits = job, agreement, limits
         self._opt_outs, self._pool, self._stopped = opt_outs, pool, stopped
 
@@ -78,7 +81,8 @@ class Keying:
         """
         by_place = {(part.manifest, part.file): part for part in given}
         out: list[PartFd] = []
-        with _key() as key:
+        # SQL can join tokens and count them, nothing else: there they may last, so that cohorts of different runs can be compared.
+        with _key(self._secret if self._job.engine == "sql" else None) as key:
             for table in self._job.tables:
                 mine = [by_place[part.manifest, part.file] for part in table.parts]
                 out += self._table(table, columns_of(self._job, table, self._agreement), mine, key, stack)
@@ -234,12 +238,15 @@ class Files:
 
 
 @contextmanager
-def _key() -> Iterator[int]:
-    """A descriptor of the run's key: drawn in secret memory, in a memory file only while the parts are written."""
+def _key(lasting: DataSecret | None) -> Iterator[int]:
+    """A descriptor of the key: drawn for this run, or derived from the data's secret; in a memory file only while parts are written."""
     descriptor = os.memfd_create("kakoi-key", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         with SecretMemory(KEYING_KEY) as memory:
-            memory.draw(0, KEYING_KEY)
+            if lasting is None:
+                memory.draw(0, KEYING_KEY)
+            else:
+                memory.take(0, lasting.key(b"kakoi/tokens/v1"))
             with memory.part(0, KEYING_KEY) as view:
                 os.write(descriptor, view)
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)

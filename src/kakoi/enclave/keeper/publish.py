@@ -13,7 +13,6 @@ from kakoi.core.encoding import sha256
 from kakoi.core.ids import ObjectId
 from kakoi.enclave.keeper.secret import wipe_bytes
 from kakoi.enclave.keeper.session import SessionKeys
-from kakoi.enclave.keeper.work import Released
 from kakoi.wire.enclave_run import EnclaveRun
 from kakoi.wire.messages import (
     GateDecision,
@@ -27,6 +26,7 @@ from kakoi.wire.messages import (
     SubjectDigest,
     result_info,
 )
+from kakoi.wire.released import Released
 from kakoi.wire.result import OutputPayload
 
 HARDWARE_NOTICE = "The enclave's evidence was made by hardware and judged by every owner."
@@ -50,22 +50,23 @@ def publish(
     keys: SessionKeys,
     session: Envelope,
     missing_layers: tuple[str, ...],
+    request: Envelope,
     released: Released,
     opt_outs: tuple[LeftOut, ...],
 ) -> Published:
     """Seal what was released to the contract's recipients and sign the passport with the session's key."""
-    agreement, request = machine.agreement, machine.request
+    agreement = machine.agreement
     output = OutputPayload(
-        run=request.id, contract=agreement.id, salt=secrets.token_bytes(32), released=released[0]
+        run=machine.request.id, contract=agreement.id, salt=secrets.token_bytes(32), released=released.encode()
     ).encode()
     passport = Passport(
         _type="https://in-toto.io/Statement/v1",
         predicateType="urn:kakoi:passport:v1",
         subject=(Subject(name="output", digest=SubjectDigest(sha256=ObjectId(sha256(output).hex()))),),
-        predicate=_predicate(machine, session, missing_layers, released[1], opt_outs),
+        predicate=_predicate(machine, session, missing_layers, request, released.decisions, opt_outs),
     )
     signed = dsse.sign(passport.encode(), keys, payload_type=dsse.IN_TOTO_TYPE)
-    blob, result = _sealed(output, signed.payload_id, agreement, request, session, machine.attempt)
+    blob, result = _sealed(output, signed.payload_id, agreement, machine.request, session, machine.attempt)
     return Published(blob=blob, passport=signed, result=seal(result, keys))
 
 
@@ -73,6 +74,7 @@ def _predicate(
     machine: EnclaveRun,
     session: Envelope,
     missing_layers: tuple[str, ...],
+    release_request: Envelope,
     gate: tuple[GateDecision, ...],
     opt_outs: tuple[LeftOut, ...],
 ) -> Predicate:
@@ -91,6 +93,8 @@ def _predicate(
         renewals=tuple(machine.renewals.done),
         last_renewal=None if last is None else last.whole,
         opt_outs=opt_outs,
+        release_request=release_request,
+        releases=tuple(release.envelope for release in machine.releases.values()),
         gate=gate,
         missing_layers=missing_layers,
         protected_by_hardware=hardware,

@@ -12,17 +12,31 @@ from typing import Protocol
 from kakoi.contract.approve import Agreement
 from kakoi.core.errors import KakoiError, Refused, Unavailable
 from kakoi.core.ids import BlobId
+from kakoi.enclave.gate.cohorts import Earlier, Population
 from kakoi.enclave.keeper.data import DataKeys, open_file, sealed_object
+from kakoi.enclave.keeper.data_secret import DataSecret
 from kakoi.enclave.keeper.opt_out import Listed, OptOuts, sealed_list
 from kakoi.net.client import HubClient
-from kakoi.wire.messages import GateDecision, GrantedList, RunRequest
+from kakoi.wire.messages import GrantedList, RunRequest
+from kakoi.wire.released import Released
 
-Released = tuple[bytes, tuple[GateDecision, ...]]
-"""What the gate let out, and what it did."""
+
+class Judged(Protocol):
+    """An output that the gate has judged by itself (``gate.release.Judged``)."""
+
+    released: Released
+
+    def populations(self) -> tuple[Population, ...]:
+        """Whose numbers it tells."""
+        ...
+
+    def against(self, earlier: Earlier) -> Released:
+        """What may leave beside everything that left earlier."""
+        ...
 
 
 class Engine(Protocol):
-    """Whoever turns plaintext tables into a gated output. The keeper gives it descriptors of sealed memory, never keys."""
+    """Whoever turns plaintext tables into a gated output. The keeper gives it descriptors of sealed memory, and no data key."""
 
     def compute(
         self,
@@ -30,11 +44,12 @@ class Engine(Protocol):
         request: RunRequest,
         opened: Mapping[str, tuple[int, ...]],
         *,
+        secret: DataSecret,
         opt_outs: OptOuts,
         seconds: int,
         stopped: Callable[[], bool],
-    ) -> Released:
-        """What the gate let out, and its decisions. ``opened``: descriptors of the plaintext files by manifest id.
+    ) -> Judged:
+        """The judged output. ``opened``: descriptors of the plaintext files by manifest id.
 
         ``stopped`` is asked now and then; once it says yes the job is killed.
         """
@@ -45,7 +60,7 @@ class Engine(Protocol):
 class Ended:
     """How the work ended: with a gated output, or with the error that ended it."""
 
-    released: Released | None = None
+    judged: Judged | None = None
     error: KakoiError | None = None
     final: bool = True
     """Whether the error is an answer. Otherwise a peer was away, and another attempt may do better."""
@@ -53,7 +68,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """What one run needs. ``keys`` are wiped by the work as soon as the data are decrypted."""
+    """What one run needs. ``keys`` are wiped by the work as soon as the data are decrypted; ``secret`` is its maker's to wipe."""
 
     hub: HubClient
     engine: Engine
@@ -64,6 +79,7 @@ class Task:
     lists: tuple[GrantedList, ...]
     opt_outs: OptOuts
     """Filled here, and counted where the lists are applied."""
+    secret: DataSecret
     tell: Callable[[str], None]
 
 
@@ -81,7 +97,7 @@ class Work:
 
     def _run(self) -> None:
         try:
-            ended = Ended(released=self._compute())
+            ended = Ended(judged=self._compute())
         except Unavailable as error:
             ended = Ended(error=error, final=False)
         except KakoiError as error:
@@ -91,7 +107,7 @@ class Work:
             ended = Ended(error=Refused("enclave.internal", "the enclave made an error", hint="ask its operator"))
         self._ended(ended)
 
-    def _compute(self) -> Released:
+    def _compute(self) -> Judged:
         task = self._task
         with ExitStack() as stack:
             with task.keys as keys, task.list_keys as list_keys:
@@ -105,6 +121,7 @@ class Work:
                     task.request,
                     opened,
                     opt_outs=task.opt_outs,
+                    secret=task.secret,
                     seconds=task.agreement.contract.limits.wall_seconds,
                     stopped=self._stopped,
                 )
