@@ -34,7 +34,15 @@ from kakoi.party.home import PartyHome
 
 TITLE: Final = "Red team exercise"
 RULES: Final = DisclosureRules(
-    minimum_cell=5, minimum_contributors=5, parameters_per_person="0.33", max_digits=6, max_output_bytes=100_000
+    minimum_cell=5,
+    minimum_contributors=5,
+    parameters_per_person="0.33",
+    max_digits=6,
+    max_output_bytes=100_000,
+    cohort_difference=3,
+    python_settings=1,
+    budget_runs=100,
+    budget_kilobytes=1000,
 )
 MOST_RUNS: Final = 12
 
