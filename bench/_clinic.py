@@ -112,6 +112,7 @@ class Clinic:
         self._at_analyst.put_object(self.analyst.card)
         self._at_analyst.put_object(self.contract)
         numbers.confirmed += [self.owner.card, self.analyst.card, self.contract]
+        self.clients = (self._at_owner, self._at_analyst)
         self.threads = [
             threading.Thread(target=self._ask, daemon=True),
             threading.Thread(target=self._release, daemon=True),
@@ -172,14 +173,14 @@ class Machine:
     """An enclave: claims, stores a session, waits for the key, says it is done."""
 
     def __init__(self, number: int, url: str, token: str, numbers: Numbers, stop: threading.Event) -> None:
-        self._hub = client(url, f"127.20.{number}.1", enclave_identity(f"e{number}", token))
+        self.hub = client(url, f"127.20.{number}.1", enclave_identity(f"e{number}", token))
         self._numbers, self._stop, self._name = numbers, stop, f"e{number}"
         self.threads = [threading.Thread(target=self._work, daemon=True)]
 
     def _work(self) -> None:
         while not self._stop.is_set():
             try:
-                claim = self._hub.claim(enclave=self._name, seconds=60, wait=5)
+                claim = self.hub.claim(enclave=self._name, seconds=60, wait=5)
                 if claim is not None:
                     self._carry_out(claim)
             except KakoiError as error:
@@ -187,7 +188,7 @@ class Machine:
                 self._stop.wait(0.2)
 
     def _carry_out(self, claim: Claim) -> None:
-        request = self._hub.get_object(ObjectId(claim.run))
+        request = self.hub.get_object(ObjectId(claim.run))
         contract = _member(request, "contract")
         key = SigningKey(_seed(f"{claim.run}/{claim.attempt}", 64))
         members = {"run": claim.run, "attempt": claim.attempt, "contract": contract}
@@ -198,10 +199,10 @@ class Machine:
         session = dsse.sign(dumps({"kind": "kakoi/session/v1", **members, **keys}), key)
         begun = time.monotonic()
         try:
-            self._hub.put_object(session, claim=claim.token)
+            self.hub.put_object(session, claim=claim.token)
             self._numbers.confirmed.append(session)
             while time.monotonic() < begun + 15:
-                if self._hub.feed(kinds=("kakoi/key-grant/v1",), refs={"run": claim.run}, wait=5).items:
+                if self.hub.feed(kinds=("kakoi/key-grant/v1",), refs={"run": claim.run}, wait=5).items:
                     self._numbers.add(begun, time.monotonic() - begun)
                     break
             else:
@@ -209,4 +210,4 @@ class Machine:
         except KakoiError:
             self._numbers.add(begun, None)
             raise
-        self._hub.finish(claim)
+        self.hub.finish(claim)

@@ -77,6 +77,7 @@ class Field:
     stop: threading.Event
     ammunition: str
     threads: list[threading.Thread]
+    clients: list[HubClient]
 
     def resident(self) -> int:
         """Peak megabytes."""
@@ -188,6 +189,7 @@ def _fill(directory: Path, process: subprocess.Popen[bytes], clinics: int, pause
         stop=stop,
         ammunition=ammunition,
         threads=threads,
+        clients=[hub for one in made for hub in one.clients] + [machine.hub for machine in machines],
     )
 
 
@@ -250,6 +252,8 @@ def finish(place: Field) -> tuple[int, int]:
     place.stop.set()
     for thread in place.threads:
         thread.join(timeout=30)
+    for hub in place.clients:
+        hub.close()
     token = (place.directory / "operator.token").read_text().strip()
     with HubClient(place.url, identity=enclave_identity("auditor", token)) as hub:
         for envelope in place.numbers.confirmed:
