@@ -21,7 +21,7 @@ READMES: Final = {"README.md": "en", "README.ja.md": "ja"}
 FENCE: Final = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK: Final = re.compile(r"\]\(([^)#:]+)\)")
 CELLS: Final = re.compile(r"^│.*│$", re.MULTILINE)
-SECONDS: Final = 170
+SECONDS: Final = 600
 
 
 def blocks(readme: str, language: str) -> list[str]:
@@ -69,6 +69,7 @@ def run_all(script: str, directory: Path, language: str, *, seconds: int = SECON
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(SECONDS + 60)
 @pytest.mark.parametrize("readme", READMES)
 def test_every_command_works_as_shown(readme: str, tmp_path: Path) -> None:
     """All ``sh`` blocks as one session; the outputs that the page shows are what comes out."""
