@@ -34,6 +34,7 @@ from kakoi.wire.messages import (
     GateDecision,
     KeyGrant,
     LastRenewal,
+    LeftOut,
     Passport,
     Predicate,
     Renewed,
@@ -221,6 +222,7 @@ def test_every_part_of_the_predicate_under_an_own_session(file: bytes) -> None:
         "last_renewal": [
             LastRenewal(challenges=predicate.challenges, evidence=own.session, leases=predicate.grants),
         ],
+        "opt_outs": [(LeftOut(manifest=ObjectId("0" * 64), people_at_least=0),)],
         "release_request": [predicate.session, predicate.release_request],
         "releases": [predicate.releases[1:], predicate.releases, predicate.grants],
         "gate": [(), (GateDecision(output="counts", rule="none", action="released"),)],
