@@ -127,7 +127,7 @@ except Exception as error:
 for owner in ("north", "east", "south", "analyst"):
     home = demo / owner / "party"
     kakoi("contract", "sign", proposed, "--yes", "--hub", hub, "--party", home, "--key-file", home / "key")
-print(kakoi("contract", "verify", proposed, "--hub", hub))
+print(kakoi("contract", "verify", proposed, "--hub", hub, "--party", home, "--key-file", home / "key"))
 """,
     """agreed = room.contract(proposed)
 mine = agreed.run("mean_days", minimum_age=60)

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from kakoi.attest import jose
 from kakoi.attest.azure import parse as azure_parse
@@ -61,6 +61,10 @@ def check(target: Target, data: bytes) -> None:
         target.run(data)
     except KakoiError:
         return
+
+
+BY_THEMSELVES: Final = ("nvidia", "ccel")
+"""Kinds of conformance that have targets of their own below: a device's report and an event log are no evidence of a platform."""
 
 
 @cache
@@ -210,8 +214,12 @@ def _collateral(kind: Kind) -> Target:
 
 
 VERIFIERS = [
-    *(_whole(kind) for kind in KINDS),
-    *(_collateral(kind) for kind in KINDS if kind not in ("azure-tdx", "azure-snp", "google-confidential-space")),
+    *(_whole(kind) for kind in KINDS if kind not in BY_THEMSELVES),
+    *(
+        _collateral(kind)
+        for kind in KINDS
+        if kind not in (*BY_THEMSELVES, "azure-tdx", "azure-snp", "google-confidential-space")
+    ),
 ]
 
 

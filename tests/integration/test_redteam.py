@@ -15,14 +15,13 @@ from kakoi.cli.redteam import hub_attacks, place_attacks, run_attacks
 from kakoi.cli.redteam.attack import Attack, Outcome, tried
 from kakoi.cli.redteam.command import ATTACKS, attacks_of, exercise
 from kakoi.cli.redteam.ground import Ground, Means, ground_on
-from kakoi.cli.redteam.ground import client_of as client_at
 from kakoi.console.serve import in_thread, open_server
 from kakoi.console.settings import Settings as ConsoleSettings
 from kakoi.contract.model import Withdrawal
 from kakoi.core.errors import Misuse, Unavailable
 from kakoi.hub.serve import HubServer, running
-from kakoi.hub.settings import Settings
-from kakoi.net.client import HubClient
+from kakoi.hub.settings import Limits, Settings
+from kakoi.sdk.connect import connect
 from support.broker_setting import make_setting
 from support.command_line import Run, runner
 from support.hub_client import client_of
@@ -40,7 +39,8 @@ UNTRIED = {"old-tls", "foreign-name", "foreign-form", "without-signing-in", "mad
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
     directory = tmp_path_factory.mktemp("redteam") / "hub"
-    with running(Settings(directory=directory, port=0)) as server:
+    # Tests share the machine: a hub that is late because of them must not shed what is tried here.
+    with running(Settings(directory=directory, port=0, limits=Limits(late_seconds=60))) as server:
         yield server
 
 
@@ -67,7 +67,7 @@ def test_every_attack_is_repelled(ground: Ground, role: str) -> None:
 
 def test_a_real_console_repels_what_is_tried_from_outside(ground: Ground, tmp_path: Path) -> None:
     setting = make_setting(tmp_path)
-    with client_at_ground(ground) as client:
+    with connect(ground.means.hub, setting.home) as client:
         server = open_server(
             ConsoleSettings(port=0),
             home=setting.home,
@@ -94,10 +94,6 @@ def test_an_accepted_measurement_is_told_as_not_repelled(ground: Ground) -> None
     finally:
         ground.measurement = honest
     assert (outcome.state, outcome.detail) == ("not-repelled", "an owner's key was released")
-
-
-def client_at_ground(ground: Ground) -> HubClient:
-    return client_at(ground.means.hub, ground.owner)
 
 
 @contextmanager

@@ -34,7 +34,8 @@ Minted = Callable[[Kind], tuple[Vector, ...]]
 def no_findings(report: Report) -> None:
     shown = [f"{f.problem}: {f.twin}: {f.changed}: {f.reason}" for f in report.findings[:20]]
     assert not shown, f"{len(report.findings)} findings"
-    assert sum(tally.twins for tally in report.tallies) > 25
+    # a device's minted vectors have 16 twins; every other kind has more
+    assert sum(tally.twins for tally in report.tallies) > 15
     assert sum(tally.good for tally in report.tallies) > 0
 
 

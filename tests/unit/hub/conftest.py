@@ -16,7 +16,9 @@ from kakoi.net.client import HubClient
 from support.hub_client import client_of
 from unit.hub.hubkit import World, audit_file
 
-LIMITS = Limits(stall_seconds=1, head_seconds=1, uploads=6, downloads=2, waiters=8, connections=64, free_bytes=0)
+LIMITS = Limits(
+    stall_seconds=1, head_seconds=1, uploads=6, downloads=2, waiters=8, connections=64, free_bytes=0, late_seconds=60
+)
 
 
 @dataclass

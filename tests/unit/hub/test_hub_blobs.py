@@ -83,7 +83,7 @@ def test_uploads_need_a_length(hub: HubClient, server: HubServer) -> None:
     with connect(server) as sock:
         head = f"PUT /v1/blobs/{ZERO} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
         sock.sendall(signed(server, head))
-        assert sock.recv(65536).startswith(b"HTTP/1.1 411")
+        assert b"hub.transfer-encoding" in sock.recv(65536)
 
 
 def test_a_sender_that_vanishes_or_dawdles_leaves_nothing(hub: HubClient, server: HubServer, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from kakoi.attest.report import Collateral, Evidence
 from kakoi.broker import consent, devmode
 from kakoi.broker.ledger import Ledger
 from kakoi.broker.service import Broker
+from kakoi.cli.demo.voices import Voices
 from kakoi.cli.redteam.attack import NotTried, Through, quietly
 from kakoi.cli.redteam.objects import analysis_of, contract_of, manifest_of
 from kakoi.cli.serve import judge_with
@@ -297,6 +298,16 @@ def client_of(hub: str, home: PartyHome) -> HubClient:
     return HubClient(hub, identity=identity, patience=Patience(attempts=3))
 
 
+class _Everybody(Voices):
+    """The analyst's connection, which also speaks for the exercise's other parties: a hub takes objects from their signers."""
+
+    def __init__(self, hub: str, home: PartyHome) -> None:
+        identity = party_identity(home.keys.request_signer(), home.card.envelope)
+        HubClient.__init__(self, hub, identity=identity, patience=Patience(attempts=3))
+        self._hub = hub
+        self._parties = {}
+
+
 def _parties(means: Means, directory: Path, stack: ExitStack) -> Ground:
     now = SystemClock().now()
     homes = []
@@ -309,7 +320,8 @@ def _parties(means: Means, directory: Path, stack: ExitStack) -> Ground:
             )
         )
     analyst, owner, rival, stranger = homes
-    client = stack.enter_context(client_of(means.hub, analyst))
+    client = stack.enter_context(_Everybody(means.hub, analyst))
+    client.speak_for(*homes)
     for home in homes:
         client.put_object(home.card.envelope)
     blob_bytes = secrets.token_bytes(4096)

@@ -146,7 +146,7 @@ def guessed_token(ground: Ground) -> str:
 def party_takes_runs(ground: Ground) -> str:
     """Take runs as a party that is no enclave."""
     body = ClaimRequest(enclave="red-team", wait=0, seconds=5).encode()
-    return repelled_by(_asked(ground, "POST", "/v1/claims", body=body), "hub.enclaves-only")
+    return repelled_by(_asked(ground, "POST", "/v1/claims", body=body), "hub.enclaves-only", "hub.denied")
 
 
 def no_signature(ground: Ground) -> str:
