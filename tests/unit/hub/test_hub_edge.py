@@ -226,8 +226,7 @@ def test_requests_beyond_the_limit_are_told_to_come_again(tmp_path: Path, world:
             waiters = [threading.Thread(target=_wait, args=(one.url,)) for _ in range(2)]
             for thread in waiters:
                 thread.start()
-            until(lambda: one.hub.notifier.waiting == 2)
-            client.health()
+            until(lambda: one.hub.notifier.waiting == 2 and healthy(client) == "")
             with pytest.raises(KakoiError) as caught:
                 client.feed(after=99, wait=5)  # a third one that would wait
             assert caught.value.code == "hub.busy"
