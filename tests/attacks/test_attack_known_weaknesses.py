@@ -14,6 +14,7 @@ from kakoi.contract.sign import open_signed
 from kakoi.guard.intel import store
 from kakoi.guard.intel.indicator import Indicator
 from kakoi.guard.intel.store import Indicators, read_objects
+from kakoi.party.files import write_private
 from kakoi.testing.world import NOW
 from kakoi.wire.messages import Challenge, Denial, KeyGrant, Lease
 from support.broker_setting import Setting
@@ -41,7 +42,7 @@ def warn(setting: Setting, *, trust: int = 100, kind: str = "measurement", value
     subject = {"measurement": "x-kakoi-measurement:value", "platform": "x-kakoi-platform:identity"}[kind]
     more = {"valid_from": "2020-01-01T00:00:00Z", "valid_until": "2040-01-01T00:00:00Z", **changes}
     found, _ = read_objects([stix(f"[{subject} = '{value}']", **more)], source="cert")
-    store.save(setting.path, Indicators().merged(found, now=0).trusting("cert", trust))
+    write_private(setting.path / store.FILE, Indicators().merged(found, now=0).trusting("cert", trust).encode())
 
 
 def ask(setting: Setting) -> list[str]:

@@ -15,6 +15,7 @@ import pytest
 from kakoi.sdk.released import Shown
 from published.rooms import Rooms, opened
 from published.studies import DATA, HOSPITALS, STUDIES
+from unit.engines.test_lung import COX, CURVE, MEDIANS
 
 pytestmark = [
     pytest.mark.skipif(not DATA.exists(), reason="shared/data is not here (KAKOI_SHARED)"),
@@ -93,11 +94,9 @@ def table_cell(line: Line, answers: Answers) -> str | None:
     identity, quantity, dataset = line["id"], line["quantity"], line["dataset"]
     first, _, rest = quantity.partition(" ")
     if identity == "L1":
-        columns = {"n": "patients", "events": "deaths", "median": "median", "0.95LCL": "low", "0.95UCL": "high"}
-        return answers.cell(dataset, "medians", columns[rest], ph_ecog=first.removeprefix("ecog="))
+        return answers.cell(dataset, "medians", MEDIANS[rest], ph_ecog=first.removeprefix("ecog="))
     if identity == "L1b":
-        columns = {"S": "survival", "se": "error", "lo": "low", "hi": "high"}
-        return answers.cell(dataset, "curves", columns[rest], ph_ecog="1", day=first.removeprefix("t="))
+        return answers.cell(dataset, "curves", CURVE[rest], ph_ecog="1", day=first.removeprefix("t="))
     if identity == "L4" and first.startswith("inst="):
         return answers.cell(dataset, "l4_groups", rest.removeprefix("weighted "), inst=first.removeprefix("inst="))
     if identity == "L5" and first.startswith("karno="):
@@ -158,18 +157,6 @@ def heart_cell(identity: str, quantity: str, answers: Answers) -> str | None:
     return answers.cell("uci-heart", "h1", "patients", site=HOSPITALS[place], num=label)
 
 
-COX: Final = {
-    "LRT": "likelihood_ratio",
-    "Wald": "wald",
-    "Score": "score",
-    "concordance": "concordance",
-    "age coef": "age_coefficient",
-    "age se": "age_error",
-    "sex coef": "sex_coefficient",
-    "sex se": "sex_error",
-    "ecog coef": "ph_ecog_coefficient",
-    "ecog se": "ph_ecog_error",
-}
 NAMES: Final = {
     ("L4", "chisq(17)"): ("l4", "chisq_17"),
     ("L4", "p"): ("l4", "p"),

@@ -7,8 +7,6 @@ file refuses, because nobody knows what it said.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,10 +15,11 @@ from typing import Final
 from kakoi.attest.report import Verdict
 from kakoi.core.errors import Malformed, Refused
 from kakoi.guard.intel import store
+from kakoi.guard.registers import code_of
+from kakoi.party.files import write_private
 
 KIND: Final = "kakoi/quarantine/v1"
 FILE: Final = "quarantine.json"
-MEASURED: Final = ("mrenclave", "mrtd", "measurement", "pcr0", "launch-measurement")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,16 +58,7 @@ def quarantine(directory: Path) -> dict[str, Entry]:
 def put(directory: Path, entries: Mapping[str, Entry]) -> None:
     """Write a quarantine whole or not at all."""
     value = {"kind": KIND, "contracts": [asdict(entries[name]) for name in sorted(entries)]}
-    descriptor, name = tempfile.mkstemp(dir=directory, prefix=".quarantine")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(json.dumps(value, ensure_ascii=False, indent=1).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(directory / FILE)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_private(directory / FILE, json.dumps(value, ensure_ascii=False, indent=1).encode() + b"\n")
 
 
 def over(directory: Path, now: int) -> dict[str, str]:
@@ -80,8 +70,7 @@ def not_indicated(directory: Path, verdict: Verdict, now: int) -> Verdict:
     """The verdict, unless an indicator that acts names its code or its machine. Raises Refused (``decision.indicator``)."""
     known = store.load(directory)
     claims = verdict.claims
-    measured = {m.value for m in claims.measurements if m.name.lower() in MEASURED}
-    for kind, values in (("measurement", measured), ("platform", {claims.platform_identity} - {""})):
+    for kind, values in (("measurement", code_of(claims)), ("platform", {claims.platform_identity} - {""})):
         acting = known.acting(kind, now)  # type: ignore[arg-type]
         found = sorted(acting[value].id for value in values if value in acting)
         if found:

@@ -36,7 +36,7 @@ def trust(
 ) -> None:
     """Say how far a source is believed."""
     with errors_as_exit_codes():
-        store.save(party, store.load(_directory(party)).trusting(source, percent))
+        _keep(party, store.load(_directory(party)).trusting(source, percent))
         out.print(t("intel.trusted", source=plain(source), percent=percent))
 
 
@@ -55,7 +55,7 @@ def pull(
         known, name = store.load(_directory(party)), source or url
         place = taxii_client.collection(url, **_credentials(token_file, user))
         found, aside = store.read_objects(taxii_client.pull(place), source=name)
-        store.save(party, known.merged([*found, *aside], now=SystemClock().now()))
+        _keep(party, known.merged([*found, *aside], now=SystemClock().now()))
         out.print(t("intel.pulled", count=len(found), aside=len(aside), source=plain(name)))
         for item in aside[:20]:
             out.print(f"  {plain(item.id)}: {plain(item.reason)}")
@@ -135,6 +135,10 @@ def serve(
         )
         out.print(t("intel.serving", url=f"http://127.0.0.1:{port}/kakoi/collections/{COLLECTION}/"))
         uvicorn.run(made, host="127.0.0.1", port=port, log_level="warning", server_header=False)
+
+
+def _keep(party: Path, indicators: store.Indicators) -> None:
+    write_private(party / store.FILE, indicators.encode())
 
 
 def _credentials(token_file: Path | None, user: str) -> dict[str, str]:

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from kakoi.broker.ledger import Ledger
-from kakoi.broker.precautions import MEASURED
 from kakoi.core.encoding import sha256
 from kakoi.core.errors import Misuse
 from kakoi.guard.intel import store
 from kakoi.guard.intel.indicator import STRICTNESS, Indicator
 from kakoi.guard.intel.sightings import Refusal, objects
+from kakoi.guard.registers import CODE
 
-_SUBJECTS: Final = {f"measurement.{name}": "measurement" for name in MEASURED} | {"platform-identity": "platform"}
+_SUBJECTS: Final = {f"measurement.{name}": "measurement" for name in CODE} | {"platform-identity": "platform"}
 _HEX: Final = re.compile(r"^[0-9a-f]{8,256}$")
 _NAMED: Final = re.compile(r"\b(indicator--[0-9a-f-]{36})\b")
 

@@ -13,6 +13,7 @@ from kakoi.core.errors import KakoiError, Malformed
 from kakoi.guard.intel import store
 from kakoi.guard.intel.indicator import FOREVER, UNSTATED, Indicator, SetAside, parse, pattern
 from kakoi.guard.intel.store import Indicators, decode, read_objects
+from kakoi.party.files import write_private
 
 CODE = "ab" * 32
 
@@ -147,7 +148,7 @@ def test_a_later_version_counts_and_a_revoked_or_expired_one_goes() -> None:
 
 def test_a_file_holds_what_was_put_in(tmp_path: Path) -> None:
     known = only().trusting("cert", 70)
-    store.save(tmp_path, known)
+    write_private(tmp_path / store.FILE, known.encode())
     assert store.load(tmp_path) == known
     assert [path.name for path in tmp_path.iterdir()] == [store.FILE]
     assert store.load(tmp_path / "nowhere") == Indicators()

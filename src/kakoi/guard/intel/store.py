@@ -7,8 +7,6 @@ the later ``modified`` counts; a revoked or expired one goes. An indicator acts 
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -101,20 +99,6 @@ def load(directory: Path) -> Indicators:
         return decode((directory / FILE).read_bytes())
     except FileNotFoundError:
         return Indicators()
-
-
-def save(directory: Path, indicators: Indicators) -> None:
-    """Write them whole or not at all."""
-    descriptor, name = tempfile.mkstemp(dir=directory, prefix=".indicators")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(indicators.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(directory / FILE)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def read_objects(objects: Iterable[Any], *, source: str) -> tuple[list[Indicator], list[SetAside]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import requests
 from taxii2client.common import TokenAuth
@@ -12,21 +11,22 @@ from taxii2client.exceptions import TAXIIServiceException
 from taxii2client.v21 import Collection, as_pages
 
 from kakoi.core.errors import Malformed, Misuse, Unavailable
+from kakoi.guard.web import encrypted
 
 PAGE: Final = 500
 MOST: Final = 100_000
-_LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
 
 def collection(url: str, *, user: str = "", password: str = "", token: str = "") -> Collection:
     """A collection by its address. Raises Misuse for an unencrypted one beyond loopback."""
-    parts = urlsplit(url)
-    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
-        raise Misuse(
+    encrypted(
+        url,
+        Misuse(
             "intel.url",
             "expected an https address (http on loopback only), got another",
             hint="--url https://…/collections/ID/",
-        )
+        ),
+    )
     place = url if url.endswith("/") else f"{url}/"
     if token:
         return Collection(place, auth=TokenAuth(token))

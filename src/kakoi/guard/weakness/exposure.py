@@ -23,11 +23,10 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from kakoi.attest.report import Claims, Verdict
 from kakoi.core.errors import Misuse
+from kakoi.guard.registers import code_of
 from kakoi.guard.weakness.advisory import Advisory, Component, matches, normal
 from kakoi.guard.weakness.sbom import Bill
 
-MEASURED: Final = ("mrenclave", "mrtd", "measurement", "pcr0", "launch-measurement")
-"""Registers that name the code, by platform."""
 _TCB: Final = re.compile(r"^([a-z-]+)(?:/([A-Za-z0-9]+))?:([A-Za-z0-9._-]+)<(\d+)$")
 _VENDOR: Final = re.compile(r"^(INTEL-SA-\d+|AMD-SB-\d+(\.\d+)?|INTEL-DOC-\S+)$")
 
@@ -72,10 +71,7 @@ class PastRun:
     @property
     def measurements(self) -> tuple[str, ...]:
         """Measurements of the code, as every owner saw them."""
-        found = {
-            m.value for item in self.released for m in item.verdict.claims.measurements if m.name.lower() in MEASURED
-        }
-        return tuple(sorted(found))
+        return tuple(sorted(frozenset().union(*(code_of(item.verdict.claims) for item in self.released))))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

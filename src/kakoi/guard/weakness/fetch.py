@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import time
 from typing import Final
-from urllib.parse import urlsplit
 
 import httpx
 
 from kakoi.core.errors import Malformed, Misuse, Unavailable
 from kakoi.guard.weakness.snapshot import MAX_BYTES
+from kakoi.guard.web import encrypted
 
 _SECONDS: Final = 300.0
-_LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
 
 def download(url: str, *, most: int = MAX_BYTES, seconds: float = _SECONDS) -> bytes:
     """The bytes behind an address. No redirects. Raises Misuse for an unencrypted one, Unavailable, Malformed if there are too many."""
-    parts = urlsplit(url)
-    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
-        raise Misuse(
+    encrypted(
+        url,
+        Misuse(
             "advisory.url", "expected an https address (http on loopback only), got another", hint="--url https://…"
-        )
+        ),
+    )
     deadline, found = time.monotonic() + seconds, bytearray()
     try:
         with httpx.stream("GET", url, timeout=min(30.0, seconds), follow_redirects=False) as answer:
