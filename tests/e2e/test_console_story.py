@@ -27,6 +27,7 @@ from kakoi.core.ids import ObjectId, parse_id
 from kakoi.enclave import machine
 from kakoi.net.bundle import fetch_bundle
 from kakoi.net.client import HubClient
+from kakoi.net.identity import enclave_identity
 from support import sleeper
 from support.receivers import hook_receiver
 
@@ -38,7 +39,8 @@ STORY: dict[str, str] = {}
 
 @pytest.fixture
 def hub(theatre: Theatre) -> Iterator[HubClient]:
-    with Voices(theatre.stage.hub_url, theatre.stage.token_file.read_text().strip()) as client:
+    attacker = enclave_identity("attacker", theatre.stage.token_file.read_text().strip())
+    with Voices(theatre.stage.hub_url, attacker) as client:
         yield client
 
 

@@ -17,6 +17,7 @@ from kakoi.broker import devmode
 from kakoi.cli.demo.voices import Voices
 from kakoi.core.errors import Unavailable
 from kakoi.enclave.keeper.drive import CLAIM_SECONDS
+from kakoi.net.identity import enclave_identity
 
 _START_SECONDS: Final = 60
 
@@ -54,7 +55,7 @@ class Stage:
         self.start("hub", command)
         self._wait("hub", lambda: (home / "address").exists())
         self.hub_url = (home / "address").read_text().strip()
-        client = Voices(self.hub_url, self.token_file.read_text().strip())
+        client = Voices(self.hub_url, enclave_identity("attacker", self.token_file.read_text().strip()))
         client.health()
         return client
 

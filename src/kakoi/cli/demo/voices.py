@@ -1,20 +1,21 @@
-"""One connection for everybody in the demo: an object goes out under the name of the party that signed it."""
+"""One connection for everybody in a demo or an exercise: an object goes out under the name of the party that signed it."""
 
 from __future__ import annotations
 
 from kakoi.core.dsse import Envelope
 from kakoi.net.answers import FeedItem
+from kakoi.net.caller import Patience
 from kakoi.net.client import HubClient
-from kakoi.net.identity import enclave_identity
+from kakoi.net.identity import Identity
 from kakoi.party.home import PartyHome
 from kakoi.sdk.connect import connect
 
 
 class Voices(HubClient):
-    """A hub's client with the operator's token, which also speaks for parties whose directories it was shown."""
+    """A hub's client under a name of its own, which also speaks for parties whose directories it was shown."""
 
-    def __init__(self, hub: str, token: str, *, name: str = "attacker") -> None:
-        super().__init__(hub, identity=enclave_identity(name, token))
+    def __init__(self, hub: str, identity: Identity, *, patience: Patience | None = None) -> None:
+        super().__init__(hub, identity=identity, patience=patience)
         self._hub = hub
         self._parties: dict[str, HubClient] = {}
 

@@ -41,6 +41,7 @@ from kakoi.net.client import HubClient
 from kakoi.net.identity import enclave_identity, party_identity
 from kakoi.party.home import PartyHome
 from kakoi.party.keystore import Unlock, new_key_file
+from kakoi.sdk.connect import connect
 from kakoi.wire.messages import Binding, Challenge, Denial, KeyGrant, RunRequest, Session
 
 T = TypeVar("T")
@@ -292,22 +293,6 @@ def ground_on(means: Means) -> Iterator[Ground]:
                 thread.join(15)
 
 
-def client_of(hub: str, home: PartyHome) -> HubClient:
-    """The hub as a party sees it, its requests signed by that party's key."""
-    identity = party_identity(home.keys.request_signer(), home.card.envelope)
-    return HubClient(hub, identity=identity, patience=Patience(attempts=3))
-
-
-class _Everybody(Voices):
-    """The analyst's connection, which also speaks for the exercise's other parties: a hub takes objects from their signers."""
-
-    def __init__(self, hub: str, home: PartyHome) -> None:
-        identity = party_identity(home.keys.request_signer(), home.card.envelope)
-        HubClient.__init__(self, hub, identity=identity, patience=Patience(attempts=3))
-        self._hub = hub
-        self._parties = {}
-
-
 def _parties(means: Means, directory: Path, stack: ExitStack) -> Ground:
     now = SystemClock().now()
     homes = []
@@ -320,7 +305,9 @@ def _parties(means: Means, directory: Path, stack: ExitStack) -> Ground:
             )
         )
     analyst, owner, rival, stranger = homes
-    client = stack.enter_context(_Everybody(means.hub, analyst))
+    # The analyst's connection speaks for the others too: a hub takes objects from their signers.
+    voice = party_identity(analyst.keys.request_signer(), analyst.card.envelope)
+    client = stack.enter_context(Voices(means.hub, voice, patience=Patience(attempts=3)))
     client.speak_for(*homes)
     for home in homes:
         client.put_object(home.card.envelope)
@@ -363,7 +350,7 @@ def _broker(home: PartyHome, hub: str, platform: SoftwarePlatform, stop: threadi
     verifiers = devmode.verifiers(flag=True, environment=consented)
 
     def run() -> None:
-        with ledger(home) as book, client_of(hub, home) as client:
+        with ledger(home) as book, connect(hub, home, patience=Patience(attempts=3)) as client:
             broker = Broker(
                 home=home,
                 ledger=book,
