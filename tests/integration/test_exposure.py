@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import secrets
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from kakoi.core import dsse
+from kakoi.core.crypto import SIGNING_SECRET, SigningKey
+from kakoi.wire.result import ResultFile
 from support.command_line import runner
 from support.deployment import Deployment, on_deployment
 
@@ -42,3 +47,15 @@ def test_a_party_asks_the_hub_what_a_package_touches(
     assert run("exposure", "duckdb<1", "--result", result).code == 1, "without the bill nothing is excluded"
     assert run("exposure", "duckdb<1").error == "exposure.nothing"
     assert run("exposure", "today", "--result", result).error == "exposure.collateral"
+
+
+def test_a_passport_that_its_session_did_not_sign_is_no_news(
+    deployment: Deployment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody invents a run that a weakness touches, or hides one by altering its passport."""
+    file = ResultFile.decode(deployment.honest.opened.file)
+    forger = SigningKey(secrets.token_bytes(SIGNING_SECRET))
+    forged = dsse.sign(file.passport.payload, forger, payload_type=dsse.IN_TOTO_TYPE)
+    path = tmp_path / "forged.kakoi"
+    path.write_bytes(replace(file, passport=forged).encode())
+    assert runner(capsys)("exposure", "duckdb>0", "--result", path).error == "signature.signer"
