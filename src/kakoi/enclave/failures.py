@@ -12,7 +12,7 @@ from typing import Final
 from kakoi.core.errors import Refused
 from kakoi.enclave.job import Failure
 
-_SHAPE: Final = "kakoi preview shows how the query must look"
+_SHAPE: Final = "docs/formats/engine.md says how a query must look; kakoi contract preview tries it on invented data"
 
 FAILURES: Final[dict[str, tuple[str, str]]] = {
     # --- SQL: judged from the source and the declared schema, before any row is read
@@ -73,7 +73,7 @@ FAILURES: Final[dict[str, tuple[str, str]]] = {
     "sql.type": ("expected a number in every value column, got another type", "use aggregates that give numbers"),
     "sql.cast": ("expected a cast to BIGINT, DOUBLE, VARCHAR, BOOLEAN, DATE or TIMESTAMP", "use one of these types"),
     "sql.too-long": ("expected a query of moderate depth and length, got a larger one", "split it"),
-    "sql.failed": ("the query was stopped while it ran", "try it on a synthetic twin: kakoi preview"),
+    "sql.failed": ("the query was stopped while it ran", "try it on invented data: kakoi contract preview"),
     # --- Python
     "python.source": (
         "expected source that defines analyse(tables, parameters), got something else",
@@ -81,7 +81,7 @@ FAILURES: Final[dict[str, tuple[str, str]]] = {
     ),
     "python.failed": (
         "the analysis raised an exception; its text stays inside, because it can hold data",
-        "run it on a synthetic twin: kakoi preview shows the whole traceback there",
+        "run it with the same harness on your own machine, or on invented data: kakoi contract preview",
     ),
     "python.output": (
         "expected exactly the declared outputs with exactly the declared columns, got something else",
