@@ -16,6 +16,7 @@ from functools import partial
 from typing import Final, TypeVar, cast
 
 from kakoi.contract.approve import Agreement, agree, open_approval
+from kakoi.contract.ask import ExceptionRequest
 from kakoi.contract.code import CodeManifest, CodeReview
 from kakoi.contract.model import Analysis, Approval, Contract, DatasetManifest, PartyCard, Withdrawal
 from kakoi.contract.sign import Signed, open_card, open_signed
@@ -26,6 +27,7 @@ from kakoi.net.answers import FeedItem, RunState
 from kakoi.net.bundle import fetch_bundle
 from kakoi.net.client import HubClient
 from kakoi.party.home import PartyHome
+from kakoi.sdk.ask import Asked, asked, newest_first, open_request
 from kakoi.sdk.preview import StoredPreview
 from kakoi.wire.messages import RunRequest
 from kakoi.wire.preview import Preview
@@ -267,6 +269,19 @@ class Library:
             raise Refused("contract.unknown-party", "expected a party of the contract, got somebody else")
         record = open_signed(Preview, envelope, whole.cards[claimed.party]).record
         return StoredPreview(preview=record, by=whole.name(record.party))
+
+    def asked(self, whole: Whole) -> tuple[Asked, ...]:
+        """Why parties of the contract ask for this version as an exception, newest first. Each reason is its signer's word."""
+        found = []
+        for item in self.items(ExceptionRequest.KIND, amendment=whole.id):
+            try:
+                found.append(self._once("asked", item.id, partial(self._asked, item.id, whole)))
+            except (Malformed, Refused):
+                continue
+        return newest_first(found)
+
+    def _asked(self, identity: str, whole: Whole) -> Asked:
+        return asked(open_request(self.envelope(identity), whole.id, whole.cards).record, whole.cards)
 
     def agreement(self, identity: str) -> Agreement:
         """The contract with every party's approval. Raises Refused naming who has not approved."""

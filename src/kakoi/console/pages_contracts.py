@@ -69,6 +69,7 @@ def _review(visit: Visit, item: Standing) -> dict[str, Any]:
         "recipients": [whole.name(party) for party in whole.contract.recipients],
         "owners": list(dict.fromkeys(whole.name(entry.owner) for entry in whole.contract.data)),
         "software": any(policy.platform == "software" for policy in whole.contract.platforms.accepted),
+        "asked": library.asked(whole),
         "previews": library.previews(whole),
         "example": review.example,
         "shown": outputs_shown,

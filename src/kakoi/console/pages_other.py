@@ -42,9 +42,11 @@ def home_page(visit: Visit) -> Response:
     """What waits for whoever asks, and what happened last."""
     console = visit.console
     standings, recent = all_standings(console), recent_runs(console)
+    waits = waits_for(console, visit.who.member.name, standings, recent)
     return visit.page(
         "home.html",
-        waits=waits_for(console, visit.who.member.name, standings, recent),
+        waits=waits,
+        asked={item.whole.id: console.library.asked(item.whole) for item in waits.approve},
         recent=recent[:6],
         decisions=Memory(console.home).decisions(limit=5),
         in_force=[item for item in standings if item.status == "in-force"],

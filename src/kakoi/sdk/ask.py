@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
 from kakoi.contract.ask import ExceptionRequest
-from kakoi.contract.model import Contract, ContractAnalysis, ContractData, DisclosureRules
-from kakoi.contract.sign import open_signed
+from kakoi.contract.model import Contract, ContractAnalysis, ContractData, DisclosureRules, PartyCard
+from kakoi.contract.sign import Signed, open_signed
 from kakoi.core import encoding
+from kakoi.core.dsse import Envelope
 from kakoi.core.errors import KakoiError, Malformed, Misuse, Refused
 from kakoi.core.ids import ObjectId, PartyId
 from kakoi.core.records import from_value, to_value
@@ -162,6 +163,32 @@ class Asked:
 
     request: ExceptionRequest
     by: str
+    owners: tuple[str, ...]
+    """Names of the parties that it says it concerns, as far as the contract knows them."""
+
+
+def open_request(
+    envelope: Envelope, amendment: ObjectId, cards: Mapping[str, Signed[PartyCard]]
+) -> Signed[ExceptionRequest]:
+    """A request for this version, signed by a party of it. Raises Malformed; Refused for a stranger's, or one for another version."""
+    claimed = ExceptionRequest.decode(envelope.payload)
+    if claimed.party not in cards or claimed.amendment != amendment:
+        raise Refused("ask.stranger", "expected a request of a party of this contract version, got another")
+    return open_signed(ExceptionRequest, envelope, cards[claimed.party])
+
+
+def asked(request: ExceptionRequest, cards: Mapping[str, Signed[PartyCard]]) -> Asked:
+    """A request with the names of those whom it is about."""
+    names = {party: card.record.name for party, card in cards.items()}
+    return Asked(request=request, by=names[request.party], owners=tuple(names[o] for o in request.owners if o in names))
+
+
+def newest_first(found: Iterable[Asked]) -> tuple[Asked, ...]:
+    """Of each party the last request: a reason that was put better replaces the one before."""
+    last: dict[str, Asked] = {}
+    for item in sorted(found, key=lambda item: item.request.asked_at):
+        last[item.request.party] = item
+    return tuple(sorted(last.values(), key=lambda item: -item.request.asked_at))
 
 
 def asked_for(source: ObjectSource, terms: Terms) -> tuple[Asked, ...]:
@@ -170,14 +197,11 @@ def asked_for(source: ObjectSource, terms: Terms) -> tuple[Asked, ...]:
     page = source.feed(kinds=(ExceptionRequest.KIND,), refs={"amendment": terms.id})
     for item in page.items:
         try:
-            envelope = source.get_object(item.id)
-            claimed = ExceptionRequest.decode(envelope.payload)
-            if claimed.party in terms.cards and claimed.amendment == terms.id:
-                record = open_signed(ExceptionRequest, envelope, terms.cards[claimed.party]).record
-                found.append(Asked(request=record, by=terms.name(record.party)))
+            record = open_request(source.get_object(item.id), terms.id, terms.cards).record
         except (Malformed, Refused):
             continue
-    return tuple(sorted(found, key=lambda item: -item.request.asked_at))
+        found.append(asked(record, terms.cards))
+    return newest_first(found)
 
 
 def rule_changes(before: Contract, after: Contract) -> tuple[tuple[int, str, str, str], ...]:
