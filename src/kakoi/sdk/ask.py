@@ -173,7 +173,11 @@ def open_request(
     """A request for this version, signed by a party of it. Raises Malformed; Refused for a stranger's, or one for another version."""
     claimed = ExceptionRequest.decode(envelope.payload)
     if claimed.party not in cards or claimed.amendment != amendment:
-        raise Refused("ask.stranger", "expected a request of a party of this contract version, got another")
+        raise Refused(
+            "ask.stranger",
+            "expected a request of a party of this contract version, got another",
+            hint="only parties of a contract can ask for an exception: kakoi contract ask",
+        )
     return open_signed(ExceptionRequest, envelope, cards[claimed.party])
 
 
