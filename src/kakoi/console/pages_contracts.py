@@ -268,11 +268,15 @@ def _rules(visit: Visit, item: Standing) -> DisclosureRules | None:
     if mine is None:
         return None
     changed = {
-        name: visit.number(name, least=1, most=10**9)
+        name: visit.number(name, least=0, most=10**9)
         for name in (
             "minimum_cell",
             "minimum_contributors",
             "max_digits",
+            "dominance_contributors",
+            "dominance_percent",
+            "p_percent",
+            "rounding_base",
             "cohort_difference",
             "budget_runs",
             "budget_kilobytes",

@@ -311,6 +311,14 @@ class DisclosureRules(Record):
     max_digits: Annotated[int, Limit(least=1, most=15)]
     """Significant digits of a released number."""
     max_output_bytes: Annotated[int, Limit(least=1, most=64 * 1024 * 1024)]
+    dominance_contributors: Annotated[int, Limit(least=1, most=10)]
+    """n of the (n,k) rule: a sum or mean is held back if its n largest contributors (people) make up more than k % of it."""
+    dominance_percent: Annotated[int, Limit(least=1, most=100)]
+    """k of the (n,k) rule. 100: not judged."""
+    p_percent: Annotated[int, Limit(most=100)]
+    """A sum or mean is held back if the second largest contributor could tell the largest one to within p %. 0: not judged."""
+    rounding_base: Annotated[int, Limit(least=1, most=1000)]
+    """Released counts are multiples of this, and no other number is more precise than that allows. 1: not rounded."""
     cohort_difference: Annotated[int, Limit(least=1, most=16)]
     """Fewest people in whom the cohorts of two released numbers may differ, unless they are the same people. 1: not compared."""
     python_settings: Annotated[int, Limit(least=1, most=10**6)]

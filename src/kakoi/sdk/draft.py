@@ -39,12 +39,17 @@ DATASHIELD_RULES: Final = DisclosureRules(
     parameters_per_person="0.33",
     max_digits=6,
     max_output_bytes=1_000_000,
+    dominance_contributors=2,
+    dominance_percent=85,
+    p_percent=10,
+    rounding_base=1,
     cohort_difference=3,
     python_settings=1,
     budget_runs=1000,
     budget_kilobytes=100_000,
 )
-"""nfilter.tab 3, nfilter.subset 3 (also between the cohorts of two runs) and nfilter.glm 0.33; the others are Kakoi's own."""
+"""nfilter.tab 3, nfilter.subset 3 (also between the cohorts of two runs) and nfilter.glm 0.33; the others are Kakoi's own.
+Dominance is as statistical offices have it (Hundepool et al., Statistical Disclosure Control, 2012, 4.2): n = 2, k = 85, p = 10."""
 _DAY: Final = 86400
 _HEX: Final = re.compile(r"[0-9A-Fa-f]+")
 _LIMITS: Final[Mapping[str, int]] = {"grain_milliseconds": 1000}

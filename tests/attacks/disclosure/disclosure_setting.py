@@ -29,7 +29,14 @@ NAMES: Final = [
     "num",
 ]
 OPEN: Final = replace(
-    RULES, minimum_cell=1, minimum_contributors=1, parameters_per_person="1", cohort_difference=1, python_settings=10**6
+    RULES,
+    minimum_cell=1,
+    minimum_contributors=1,
+    parameters_per_person="1",
+    dominance_percent=100,
+    p_percent=0,
+    cohort_difference=1,
+    python_settings=10**6,
 )
 """The gate off: as much as rules can be loosened. Shapes, labels and bytes stay as declared: nothing turns those off."""
 DEFAULT: Final = RULES

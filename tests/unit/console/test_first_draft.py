@@ -191,6 +191,9 @@ def test_the_next_version_keeps_what_was_typed_too(desk: Desk, aoki: Visitor) ->
         "minimum_cell": "9",
         "minimum_contributors": "9",
         "max_digits": "4",
+        "dominance_percent": "70",
+        "p_percent": "0",
+        "rounding_base": "5",
     }
     wrong = aoki.post(path, **typed)
     assert wrong.status_code == 400
@@ -201,6 +204,8 @@ def test_the_next_version_keeps_what_was_typed_too(desk: Desk, aoki: Visitor) ->
     assert done.status_code == 303, done.text
     made = drafted(desk)
     assert (made.title, made.version, made.supersedes) == ("Another title", 2, bundle.contract.payload_id)
+    rules = next(entry.rules for entry in made.data if entry.rules.minimum_cell == 9)
+    assert (rules.dominance_percent, rules.p_percent, rules.rounding_base) == (70, 0, 5)
 
 
 # The analyst's editor ---------------------------------------------------------------------------------------------------

@@ -20,12 +20,23 @@ ANY = st.builds(
     parameters_per_person=st.sampled_from(["0", "0.1", "0.33", "0.330", "0.5", "1", "0.05"]),
     max_digits=st.integers(1, 15),
     max_output_bytes=st.integers(1, 1000),
+    dominance_contributors=st.integers(1, 10),
+    dominance_percent=st.integers(1, 100),
+    p_percent=st.integers(0, 100),
+    rounding_base=st.integers(1, 100),
     cohort_difference=st.integers(1, 16),
     python_settings=st.integers(1, 10),
     budget_runs=st.integers(1, 100),
     budget_kilobytes=st.integers(1, 100),
 )
-STRICTER_IS_LARGER = {"minimum_cell", "minimum_contributors", "cohort_difference"}
+STRICTER_IS_LARGER = {
+    "minimum_cell",
+    "minimum_contributors",
+    "dominance_contributors",
+    "p_percent",
+    "rounding_base",
+    "cohort_difference",
+}
 
 
 def test_no_rules_is_no_release() -> None:
