@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 from kakoi.attest import policy, report
-from kakoi.contract import approve, code, model
+from kakoi.contract import approve, code, model, rules
 from kakoi.core.records import Record
 from kakoi.wire import messages, result
 from support.describe import members
@@ -25,7 +25,7 @@ def _of(*modules: ModuleType) -> dict[str, type[Record]]:
 
 
 PAGES: dict[str, dict[str, type[Record]]] = {
-    "objects.md": _of(model, policy, approve) | {"Component": report.Component},
+    "objects.md": _of(model, rules, policy, approve) | {"Component": report.Component},
     "messages.md": _of(messages, result)
     | {"Evidence": report.Evidence, "Collateral": report.Collateral, "Part": report.Part},
     "sealed-code.md": _of(code),

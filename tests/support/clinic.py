@@ -25,7 +25,6 @@ from kakoi.contract.model import (
     ContractData,
     ContractParty,
     DatasetManifest,
-    DisclosureRules,
     Limits,
     LogKey,
     Output,
@@ -34,6 +33,7 @@ from kakoi.contract.model import (
     SealedFile,
     TableUse,
 )
+from kakoi.contract.rules import DisclosureRules
 from kakoi.contract.sign import seal
 from kakoi.core import crypto
 from kakoi.core.encoding import sha256
@@ -71,6 +71,9 @@ RULES: Final = DisclosureRules(
     python_settings=100,
     budget_runs=100,
     budget_kilobytes=100_000,
+    epsilon_per_run="none",
+    epsilon_budget="none",
+    rows_per_person=1,
 )
 """DataSHIELD's, but for the digits: published values have up to eight."""
 

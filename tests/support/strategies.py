@@ -24,7 +24,6 @@ from kakoi.contract.model import (
     Column,
     Contract,
     DatasetManifest,
-    DisclosureRules,
     LogKey,
     Output,
     Parameter,
@@ -33,6 +32,7 @@ from kakoi.contract.model import (
     TableUse,
     Withdrawal,
 )
+from kakoi.contract.rules import DisclosureRules
 from kakoi.core.crypto import SEALING_SECRET, SIGNING_SECRET, SealingKey, SigningKey
 from kakoi.core.encoding import MAX_INTEGER
 from kakoi.core.errors import Malformed
@@ -237,7 +237,9 @@ REPAIRS: Final[dict[type[Record], Callable[[Members], Members]]] = {
     Column: _column,
     Contract: _contract,
     DatasetManifest: _manifest,
-    DisclosureRules: lambda m: m | {"parameters_per_person": "0.33"},
+    DisclosureRules: lambda m: (
+        m | {"parameters_per_person": "0.33", "epsilon_per_run": "0.5", "epsilon_budget": "12.25"}
+    ),
     LogKey: lambda m: m | {"ed25519": SIGNERS[0].verifying_key.ed25519},
     Output: _output,
     Parameter: _parameter,

@@ -21,6 +21,7 @@ from kakoi.cli.ui import SystemClock, at_hub, errors_as_exit_codes, out, plain, 
 from kakoi.contract.approve import Agreement, agree, in_force
 from kakoi.contract.code import CodeManifest
 from kakoi.contract.model import Analysis, Approval, Contract, DatasetManifest, LogKey
+from kakoi.contract.rules import NO_EPSILON, DisclosureRules
 from kakoi.contract.sign import open_card, open_signed, seal
 from kakoi.core.dsse import Envelope
 from kakoi.core.errors import Misuse, Refused, Unavailable
@@ -313,7 +314,8 @@ def describe(client: HubClient, contract_id: ObjectId) -> None:
                 difference=rules.cohort_difference,
                 runs=rules.budget_runs,
                 kilobytes=rules.budget_kilobytes,
-            ),
+            )
+            + _noise(rules),
         )
     out.print(table)
     for item in contract.analyses:
@@ -331,6 +333,12 @@ def describe(client: HubClient, contract_id: ObjectId) -> None:
     for weakness in contract.accepted_weaknesses:
         out.print(t("contract.weakness", layer=weakness))
     _describe_approvals(client, contract_id)
+
+
+def _noise(rules: DisclosureRules) -> str:
+    if rules.epsilon_per_run == NO_EPSILON:
+        return t("contract.rule-no-noise")
+    return t("contract.rule-noise", run=rules.epsilon_per_run, budget=rules.epsilon_budget, rows=rules.rows_per_person)
 
 
 def _describe_analysis(client: HubClient, identity: str, runs: int, keys: set[tuple[str, str]]) -> Analysis:

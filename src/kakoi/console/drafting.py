@@ -14,9 +14,9 @@ from kakoi.contract.model import (
     ContractData,
     ContractParty,
     DatasetManifest,
-    DisclosureRules,
     PartyCard,
 )
+from kakoi.contract.rules import DisclosureRules
 from kakoi.contract.sign import Signed, open_signed, seal
 from kakoi.core.dsse import Envelope
 from kakoi.core.errors import Malformed, Refused

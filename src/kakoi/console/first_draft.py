@@ -23,12 +23,12 @@ from kakoi.contract.model import (
     ContractData,
     ContractParty,
     DatasetManifest,
-    DisclosureRules,
     Limits,
     LogKey,
     PartyCard,
     Role,
 )
+from kakoi.contract.rules import DisclosureRules
 from kakoi.contract.sign import Signed, open_signed, seal
 from kakoi.core import encoding
 from kakoi.core.dsse import Envelope

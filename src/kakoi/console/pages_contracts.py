@@ -16,7 +16,7 @@ from kakoi.console.contracts import Standing, all_standings, earlier_versions, s
 from kakoi.console.drafting import Wishes, next_version, published, successors
 from kakoi.console.library import Whole
 from kakoi.console.visit import Visit
-from kakoi.contract.model import DisclosureRules
+from kakoi.contract.rules import DisclosureRules
 from kakoi.core import encoding
 from kakoi.core.errors import KakoiError, Malformed, Refused
 from kakoi.core.ids import parse_id
@@ -267,7 +267,7 @@ def _rules(visit: Visit, item: Standing) -> DisclosureRules | None:
     mine = next((entry for entry in item.whole.contract.data if entry.owner == item.mine), None)
     if mine is None:
         return None
-    changed = {
+    changed: dict[str, str | int] = {
         name: visit.number(name, least=0, most=10**9)
         for name in (
             "minimum_cell",
@@ -280,9 +280,11 @@ def _rules(visit: Visit, item: Standing) -> DisclosureRules | None:
             "cohort_difference",
             "budget_runs",
             "budget_kilobytes",
+            "rows_per_person",
         )
         if name in visit.form
     }
+    changed |= {name: visit.field(name, most=8) for name in ("epsilon_per_run", "epsilon_budget") if name in visit.form}
     return from_value(DisclosureRules, {**to_value(mine.rules), **changed}, "rules")
 
 

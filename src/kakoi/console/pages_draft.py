@@ -11,13 +11,15 @@ from kakoi.console import first_draft
 from kakoi.console.first_draft import ROLES, Choice, Machines, Offer
 from kakoi.console.review import output_sentences
 from kakoi.console.visit import Visit
-from kakoi.contract.model import DisclosureRules, Limits, Role
+from kakoi.contract.model import Limits, Role
+from kakoi.contract.rules import DisclosureRules
 from kakoi.core.errors import Fatal, KakoiError, Malformed
 from kakoi.core.records import from_value, to_value
 from kakoi.sdk.draft import DATASHIELD_RULES
 
 _DAY: Final = 86400
 _RULES: Final = (("minimum_cell", 10**6), ("minimum_contributors", 10**6), ("max_digits", 15))
+_NOISE: Final = ("epsilon_per_run", "epsilon_budget", "rows_per_person")
 _LIMITS: Final = (
     ("wall_seconds", 1, 7 * _DAY, 600),
     ("memory_megabytes", 64, 2**22, 2048),
@@ -47,6 +49,7 @@ def _page(visit: Visit, offered: Offer, wrong: KakoiError | None) -> Response:
         wrong=wrong,
         ticked=lambda name: set(form.get(name, "").split("\n")),
         rules=[(name, getattr(DATASHIELD_RULES, name), most) for name, most in _RULES],
+        noise=[(name, getattr(DATASHIELD_RULES, name)) for name in _NOISE],
         limits=_LIMITS,
         roles=ROLES,
         outputs=output_sentences,
@@ -107,6 +110,8 @@ def _roles(visit: Visit, card: str) -> tuple[Role, ...]:
 
 def _rules(visit: Visit, manifest: str) -> DisclosureRules:
     changed: dict[str, Any] = {name: visit.number(f"{name}-{manifest}", least=1, most=most) for name, most in _RULES}
+    changed |= {name: visit.field(f"{name}-{manifest}", most=8) for name in _NOISE[:2]}
+    changed["rows_per_person"] = visit.number(f"rows_per_person-{manifest}", least=1, most=10_000)
     return from_value(DisclosureRules, {**to_value(DATASHIELD_RULES), **changed}, "rules")
 
 

@@ -14,13 +14,15 @@ from typing import Final
 
 from kakoi.attest.policy import AttestationPolicy, PlatformPolicy, Unchecked
 from kakoi.console.library import Whole
-from kakoi.contract.model import Analysis, Contract, DisclosureRules, Parameter
+from kakoi.contract.model import Analysis, Contract, Parameter
+from kakoi.contract.rules import DisclosureRules, bounded
 from kakoi.sdk.verify import Said
 from kakoi.wire.preview import AnalysisPreview, Rehearsal
 
 _LEAST_PEOPLE: Final = 3
 _MOST_DIGITS: Final = 6
 _MOST_SHARE: Final = Decimal("0.33")
+_MOST_EPSILON: Final = 3
 _MOST_RUNS: Final = 1000
 _LONG_SECONDS: Final = 366 * 86400
 
@@ -116,6 +118,9 @@ def _rule_warnings(owner: str, rules: DisclosureRules) -> Iterator[Said]:
         yield Said(key="warning.difference", parameters={"owner": owner, "least": rules.cohort_difference})
     if rules.python_settings > 1:
         yield Said(key="warning.settings", parameters={"owner": owner, "settings": rules.python_settings})
+    epsilon = bounded(rules.epsilon_per_run)
+    if epsilon is not None and epsilon > _MOST_EPSILON:
+        yield Said(key="warning.epsilon", parameters={"owner": owner, "epsilon": rules.epsilon_per_run})
 
 
 def _people_warnings(whole: Whole) -> Iterator[Said]:

@@ -12,6 +12,7 @@ from decimal import Decimal as Number
 from typing import Annotated, ClassVar, Final, Literal
 
 from kakoi.attest.policy import AttestationPolicy
+from kakoi.contract.rules import DisclosureRules
 from kakoi.core.crypto import (
     ED25519_PUBLIC,
     MLDSA65_PUBLIC,
@@ -292,46 +293,6 @@ class Analysis(Record):
         each_name_once((o.name for o in self.outputs), "output")
         if self.engine == "sql" and (len(self.outputs) != 1 or self.outputs[0].shape != "table"):
             raise Malformed("analysis.outputs", "expected one table output for an SQL analysis")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DisclosureRules(Record):
-    """One owner's rules for what may leave. Where owners differ the strictest wins.
-
-    Defaults are DataSHIELD's (nfilter.tab 3, nfilter.subset 3, nfilter.glm 0.33); ``sdk`` fills them in. What counts over several
-    runs is kept in the owner's own ledger.
-    """
-
-    minimum_cell: Annotated[int, Limit(least=1, most=10**6)]
-    """Fewest rows behind a released cell."""
-    minimum_contributors: Annotated[int, Limit(least=1, most=10**6)]
-    """Fewest different people behind a released cell or statistic."""
-    parameters_per_person: Decimal
-    """Most fitted parameters as a share of the people they are fitted on."""
-    max_digits: Annotated[int, Limit(least=1, most=15)]
-    """Significant digits of a released number."""
-    max_output_bytes: Annotated[int, Limit(least=1, most=64 * 1024 * 1024)]
-    dominance_contributors: Annotated[int, Limit(least=1, most=10)]
-    """n of the (n,k) rule: a sum or mean is held back if its n largest contributors (people) make up more than k % of it."""
-    dominance_percent: Annotated[int, Limit(least=1, most=100)]
-    """k of the (n,k) rule. 100: not judged."""
-    p_percent: Annotated[int, Limit(most=100)]
-    """A sum or mean is held back if the second largest contributor could tell the largest one to within p %. 0: not judged."""
-    rounding_base: Annotated[int, Limit(least=1, most=1000)]
-    """Released counts are multiples of this, and no other number is more precise than that allows. 1: not rounded."""
-    cohort_difference: Annotated[int, Limit(least=1, most=16)]
-    """Fewest people in whom the cohorts of two released numbers may differ, unless they are the same people. 1: not compared."""
-    python_settings: Annotated[int, Limit(least=1, most=10**6)]
-    """Settings of its parameters with which one Python analysis may be released: nobody sees its cohorts but its code."""
-    budget_runs: Annotated[int, Limit(least=1, most=10**6)]
-    """Runs whose results may leave from this data set, under all contracts."""
-    budget_kilobytes: Annotated[int, Limit(least=1, most=10**9)]
-    """Kilobytes of results that may leave from this data set, under all contracts."""
-
-    def check(self) -> None:
-        """A share lies between 0 and 1."""
-        if not 0 <= Number(self.parameters_per_person) <= 1:
-            raise Malformed("rules.share", "expected parameters_per_person from 0 to 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from kakoi.contract.model import Column, DatasetManifest, DisclosureRules
+from kakoi.contract.model import Column, DatasetManifest
+from kakoi.contract.rules import DisclosureRules
 from kakoi.core.errors import Refused
 
 FILE: Final = "opt-out"

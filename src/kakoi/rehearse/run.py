@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
-from kakoi.contract.model import Analysis, DisclosureRules, Parameter
+from kakoi.contract.model import Analysis, Parameter
+from kakoi.contract.rules import DisclosureRules
 from kakoi.core.errors import KakoiError, Misuse, Refused
 from kakoi.core.ids import ObjectId, PartyId
 from kakoi.enclave.gate.rules import strictest

@@ -9,7 +9,8 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
 from kakoi.contract.ask import ExceptionRequest
-from kakoi.contract.model import Contract, ContractAnalysis, ContractData, DisclosureRules, PartyCard
+from kakoi.contract.model import Contract, ContractAnalysis, ContractData, PartyCard
+from kakoi.contract.rules import DisclosureRules
 from kakoi.contract.sign import Signed, open_signed
 from kakoi.core import encoding
 from kakoi.core.dsse import Envelope

@@ -24,10 +24,10 @@ from kakoi.contract.model import (
     ContractData,
     ContractParty,
     DatasetManifest,
-    DisclosureRules,
     Limits,
     LogKey,
 )
+from kakoi.contract.rules import DisclosureRules
 from kakoi.core import encoding
 from kakoi.core.errors import Malformed, Misuse
 from kakoi.core.ids import PartyId, parse_id
@@ -47,6 +47,9 @@ DATASHIELD_RULES: Final = DisclosureRules(
     python_settings=1,
     budget_runs=1000,
     budget_kilobytes=100_000,
+    epsilon_per_run="none",
+    epsilon_budget="none",
+    rows_per_person=1,
 )
 """nfilter.tab 3, nfilter.subset 3 (also between the cohorts of two runs) and nfilter.glm 0.33; the others are Kakoi's own.
 Dominance is as statistical offices have it (Hundepool et al., Statistical Disclosure Control, 2012, 4.2): n = 2, k = 85, p = 10."""

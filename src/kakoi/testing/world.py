@@ -16,7 +16,6 @@ from kakoi.contract.model import (
     ContractData,
     ContractParty,
     DatasetManifest,
-    DisclosureRules,
     Limits,
     LogKey,
     Output,
@@ -26,6 +25,7 @@ from kakoi.contract.model import (
     SealedFile,
     TableUse,
 )
+from kakoi.contract.rules import DisclosureRules
 from kakoi.contract.sign import Signed, open_card, seal
 from kakoi.core import crypto
 from kakoi.core.crypto import SealingKey, SigningKey
@@ -50,6 +50,9 @@ RULES = DisclosureRules(
     python_settings=1,
     budget_runs=100,
     budget_kilobytes=1000,
+    epsilon_per_run="none",
+    epsilon_budget="none",
+    rows_per_person=1,
 )
 
 

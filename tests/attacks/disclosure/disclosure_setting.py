@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-from kakoi.contract.model import Analysis, Column, DisclosureRules, Parameter
+from kakoi.contract.model import Analysis, Column, Parameter
+from kakoi.contract.rules import DisclosureRules
 from support.clinic import RULES, SHARED, Answer, Clinic, Holding, col, output, shared_engine
 
 if TYPE_CHECKING:

@@ -66,6 +66,9 @@ def form(desk: Desk, bundle: ContractBundle, **changes: str | list[str]) -> Fiel
             f"minimum_cell-{identity}": "3",
             f"minimum_contributors-{identity}": "3",
             f"max_digits-{identity}": "6",
+            f"epsilon_per_run-{identity}": "0.5",
+            f"epsilon_budget-{identity}": "4",
+            f"rows_per_person-{identity}": "2",
         }
     return {**fields, **changes}
 
@@ -95,6 +98,9 @@ def test_a_contract_from_nothing_but_the_form(desk: Desk, aoki: Visitor) -> None
         desk.setting.world.analyst.id: ("analyst",),
     }
     assert [entry.rules.minimum_cell for entry in made.data if entry.manifest == own] == [11]
+    assert [(r.epsilon_per_run, r.epsilon_budget, r.rows_per_person) for r in (e.rules for e in made.data)] == [
+        ("0.5", "4", 2)
+    ] * len(made.data)
     assert [entry.max_runs for entry in made.analyses] == [7]
     before = Contract.decode(bundle.contract.payload)
     assert (made.platforms, made.log, made.limits.wall_seconds) == (before.platforms, before.log, 600)
@@ -102,6 +108,7 @@ def test_a_contract_from_nothing_but_the_form(desk: Desk, aoki: Visitor) -> None
     review = aoki.page(f"/contracts/{made.id}")
     assert "A second question" in review
     assert "Approve with my passkey" in review
+    assert "factor of e^0.5 in one run, and e^4 in all runs together" in review
     assert desk.console.store.rows("select what, about from event order by seq desc limit 1") == [("drafted", made.id)]
 
 

@@ -19,7 +19,6 @@ from kakoi.contract.model import (
     ContractData,
     ContractParty,
     DatasetManifest,
-    DisclosureRules,
     Limits,
     LogKey,
     Output,
@@ -31,6 +30,7 @@ from kakoi.contract.model import (
     TableUse,
     Withdrawal,
 )
+from kakoi.contract.rules import DisclosureRules
 from kakoi.core.errors import Malformed
 from kakoi.core.ids import ObjectId, PartyId
 from kakoi.core.records import Record
@@ -121,6 +121,9 @@ RULES = DisclosureRules(
     python_settings=1,
     budget_runs=100,
     budget_kilobytes=1000,
+    epsilon_per_run="none",
+    epsilon_budget="none",
+    rows_per_person=1,
 )
 LOG = LogKey(origin="log.example/kakoi", ed25519=SIGNERS[1].verifying_key.ed25519)
 PLATFORM = PlatformPolicy(
@@ -240,6 +243,11 @@ BAD = [
     _twin(ANALYSIS.reads[0], "record.repeated", columns=("sex", "Sex")),
     _twin(RULES, "rules.share", parameters_per_person="1.01"),
     _twin(RULES, "rules.share", parameters_per_person="-0.1"),
+    _twin(RULES, "rules.epsilon", epsilon_per_run="0.5"),
+    _twin(RULES, "rules.epsilon", epsilon_budget="5"),
+    _twin(RULES, "rules.epsilon", epsilon_per_run="0", epsilon_budget="5"),
+    _twin(RULES, "rules.epsilon", epsilon_per_run="2", epsilon_budget="1.9"),
+    _twin(RULES, "rules.epsilon", epsilon_per_run="21", epsilon_budget="100"),
     _twin(RULES, "record.field", minimum_cell=0),
     _twin(LOG, "crypto.public-key", ed25519=SIGNING_KEY_ANYBODY_HAS),
     _twin(LOG, "record.field", origin="log example"),

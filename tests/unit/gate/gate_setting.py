@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from kakoi.contract.model import Analysis, DisclosureRules, Output, OutputColumn, TableUse
+from kakoi.contract.model import Analysis, Output, OutputColumn, TableUse
+from kakoi.contract.rules import DisclosureRules
 from kakoi.core.ids import PartyId
 from kakoi.enclave.job import Result, ResultColumn, ResultStatistics, ResultTable, ResultValue
 
@@ -24,6 +25,9 @@ RULES = DisclosureRules(
     python_settings=1,
     budget_runs=100,
     budget_kilobytes=100_000,
+    epsilon_per_run="none",
+    epsilon_budget="none",
+    rows_per_person=1,
 )
 
 

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import pytest
 
-from kakoi.contract.model import Analysis, Contract, DatasetManifest, DisclosureRules, Output, Parameter
+from kakoi.contract.model import Analysis, Contract, DatasetManifest, Output, Parameter
+from kakoi.contract.rules import DisclosureRules
 from kakoi.core.errors import KakoiError, Malformed, Misuse
 from kakoi.core.ids import ObjectId, PartyId
 from kakoi.core.records import to_value

@@ -16,7 +16,6 @@ from kakoi.contract.model import (
     ContractData,
     ContractParty,
     DatasetManifest,
-    DisclosureRules,
     Limits,
     LogKey,
     Output,
@@ -25,6 +24,7 @@ from kakoi.contract.model import (
     SealedFile,
     TableUse,
 )
+from kakoi.contract.rules import DisclosureRules
 from kakoi.core import crypto
 from kakoi.core.encoding import sha256
 from kakoi.core.ids import ObjectId, PartyId
@@ -47,6 +47,9 @@ RULES: Final = DisclosureRules(
     python_settings=1,
     budget_runs=100,
     budget_kilobytes=1000,
+    epsilon_per_run="none",
+    epsilon_budget="none",
+    rows_per_person=1,
 )
 MOST_RUNS: Final = 12
 

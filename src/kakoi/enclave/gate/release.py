@@ -20,7 +20,8 @@ from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from typing import Final, NoReturn
 
-from kakoi.contract.model import Analysis, DisclosureRules, Output
+from kakoi.contract.model import Analysis, Output
+from kakoi.contract.rules import NO_EPSILON, DisclosureRules
 from kakoi.core.errors import Malformed, Refused
 from kakoi.enclave import decimals
 from kakoi.enclave.gate.cohorts import Earlier, Population, Told, populations, told
@@ -69,6 +70,13 @@ def judge(
 ) -> Judged:
     """An engine's answer, judged by itself; then it can be held against what other runs released. As ``apply`` otherwise."""
     bench = Bench(rules=strictest(rules), each=tuple(rules), owners=tuple(owners))
+    if bench.rules.epsilon_per_run != NO_EPSILON:
+        raise bench.deny(
+            "gate.noise",
+            "epsilon_per_run",
+            "no noise can be added to this output",
+            "write the analysis in SQL, with counts, sums, averages and quantiles of declared columns",
+        )
     answer = _answer(result)
     if [(o.name, o.KIND) for o in answer.outputs] != [(o.name, o.shape) for o in analysis.outputs]:
         _undeclared("outputs")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
-from kakoi.contract.model import DisclosureRules
+from kakoi.contract.rules import NO_EPSILON, DisclosureRules
 from kakoi.core.errors import Misuse, Refused
 
 _STRICTER: Final[dict[str, Callable[..., Any]]] = {
@@ -24,12 +24,15 @@ _STRICTER: Final[dict[str, Callable[..., Any]]] = {
     "python_settings": min,
     "budget_runs": min,
     "budget_kilobytes": min,
+    "epsilon_per_run": min,
+    "epsilon_budget": min,
+    "rows_per_person": min,
 }
 """Which of two values of a field protects more. A field that is missing here stops every release (a test compares)."""
 
 
 def _order(value: int | str) -> Decimal:
-    return Decimal(value)
+    return Decimal("Infinity" if value == NO_EPSILON else value)
 
 
 def strictest(rules: Sequence[DisclosureRules]) -> DisclosureRules:
