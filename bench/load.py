@@ -19,15 +19,17 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from bench._attackers import KINDS, ZERO
-from bench._clinic import SECONDS, Clinic, Machine, Numbers, Party, client
+from bench._clinic import LONGEST, SECONDS, Clinic, Machine, Numbers, Party, client
 from kakoi.core.errors import KakoiError
 from kakoi.core.ids import BlobId
 from kakoi.hub import upkeep
@@ -40,13 +42,16 @@ ALONE_SECONDS: Final = 6
 TOGETHER_SECONDS: Final = 20
 CALM_SECONDS: Final = 5
 CLINICS: Final = 4
+PAUSE: Final = 0.5
+ALL_SECONDS: Final = 130
+"""Enough runs for all phases together, and for a full service that comes late."""
 _BLOB: Final = 24 * 1024 * 1024
 _SPAM_PARTIES, _SPAM = 8, 1200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """One phase: how many keys were asked for, how many came in time, and what it took."""
+    """One phase: how many keys were due, how many came in time, and what it took."""
 
     name: str
     seconds: float
@@ -78,6 +83,8 @@ class Field:
     ammunition: str
     threads: list[threading.Thread]
     clients: list[HubClient]
+    machines: int
+    pause: float
 
     def resident(self) -> int:
         """Peak megabytes."""
@@ -95,6 +102,7 @@ class Field:
         """Attack with ``kinds`` (none: calm) for so long, and see how the clinics fare."""
         begun, used = time.monotonic(), self.cpu()
         said = ""
+        self.numbers.going.set()
         if kinds:
             command = [sys.executable, "-m", "bench._attackers", self.url, str(seconds), *kinds]
             done = subprocess.run(
@@ -111,11 +119,9 @@ class Field:
         else:
             time.sleep(seconds)
         ended = time.monotonic()
+        self.numbers.going.clear()
         cpu = (self.cpu() - used) / (ended - begun)
-        deadline = ended + 16  # whatever was asked for under the attack has its end by then
-        time.sleep(SECONDS + 0.5)
-        found = self.numbers.between(begun, ended)
-        assert time.monotonic() < deadline
+        found = self._settled(begun, ended)
         good = [value for value in found if value is not None and value <= SECONDS]
         all_times = [value for value in found if value is not None]
         return Outcome(
@@ -130,23 +136,34 @@ class Field:
             attack=said,
         )
 
+    def _settled(self, begun: float, ended: float) -> list[float | None]:
+        """What became of the keys that were due in this time, once each has its end; those that have none never came."""
+        due = int((ended - begun) / self.pause) * self.machines  # at least
+        while time.monotonic() < ended + LONGEST + 5:
+            time.sleep(0.5)
+            if time.monotonic() > ended + SECONDS and len(self.numbers.between(begun, ended)) >= due:
+                break
+        found = self.numbers.between(begun, ended)
+        return found + [None] * (due - len(found))
+
     def recovered(self, usual: float) -> float:
         """Seconds from now until keys travel as usual again, or nearly: five in a row."""
         begun = time.monotonic()
+        self.numbers.going.set()
         while time.monotonic() < begun + 60:
             time.sleep(0.2)
-            found = self.numbers.between(begun, time.monotonic())
+            found = sorted((one for one in list(self.numbers.releases) if one[0] >= begun), key=lambda one: one[0])
             for at in range(len(found) - 4):
                 row = found[at : at + 5]
-                if all(value is not None and value <= max(3 * usual, 0.5) for value in row):
-                    first = sorted(begin for begin, _ in self.numbers.releases if begin >= begun)[at]
-                    return first - begun
+                if all(value is not None and value <= max(3 * usual, 0.5) for _, value in row):
+                    self.numbers.going.clear()
+                    return row[0][0] - begun
         return float("inf")
 
 
 @contextmanager
-def field(*, clinics: int = CLINICS, pause: float = 0.4) -> Iterator[Field]:
-    """Everything at work, nobody attacking yet."""
+def field(*, seconds: float, clinics: int = CLINICS, pause: float = PAUSE) -> Iterator[Field]:
+    """Everything at work for so long, nobody attacking yet: each clinic needs a key every ``pause`` seconds."""
     with tempfile.TemporaryDirectory(prefix="kakoi-load-") as name:
         directory = Path(name) / "hub"
         code = (
@@ -155,17 +172,29 @@ def field(*, clinics: int = CLINICS, pause: float = 0.4) -> Iterator[Field]:
         )
         with (Path(name) / "hub.log").open("wb") as log:
             process = subprocess.Popen([sys.executable, "-c", code, str(directory)], stderr=log)
+            cores = _apart(process.pid)
             try:
-                yield _fill(directory, process, clinics, pause)
+                yield _fill(directory, process, clinics, pause, seconds)
             finally:
                 if process.poll() is None:
                     process.terminate()
                     with suppress(subprocess.TimeoutExpired):
                         process.wait(timeout=30)
                     process.kill()
+                os.sched_setaffinity(0, cores)
 
 
-def _fill(directory: Path, process: subprocess.Popen[bytes], clinics: int, pause: float) -> Field:
+def _apart(hub: int) -> set[int]:
+    """The hub on one core, everybody else (this process, and the attackers that it starts) on the others, if there are any."""
+    cores = os.sched_getaffinity(0)
+    first, *others = sorted(cores)
+    if others:
+        os.sched_setaffinity(hub, {first})
+        os.sched_setaffinity(0, others)
+    return cores
+
+
+def _fill(directory: Path, process: subprocess.Popen[bytes], clinics: int, pause: float, seconds: float) -> Field:
     deadline = time.monotonic() + 60
     while not (directory / "address").exists():
         assert process.poll() is None, "the hub ended at once"
@@ -173,11 +202,12 @@ def _fill(directory: Path, process: subprocess.Popen[bytes], clinics: int, pause
         time.sleep(0.05)
     url = (directory / "address").read_text().strip()
     token = (directory / "operator.token").read_text().strip()
-    numbers, stop = Numbers(), threading.Event()
-    made = [Clinic(number, url, numbers, stop, pause) for number in range(1, clinics + 1)]
-    machines = [Machine(number, url, token, numbers, stop) for number in range(1, clinics + 1)]
-    threads = [thread for clinic in made for thread in clinic.threads]
-    threads += [thread for machine in machines for thread in machine.threads]
+    numbers, stop, runs = Numbers(), threading.Event(), int(seconds / pause)
+    made = [Clinic(number, url, numbers, stop) for number in range(1, clinics + 1)]
+    machines = [Machine(number, url, token, numbers, stop, pause) for number in range(1, clinics + 1)]
+    _together([partial(clinic.ask, runs) for clinic in made])
+    _together([partial(machine.claim, runs) for machine in machines])
+    threads = [clinic.broker for clinic in made] + [thread for machine in machines for thread in machine.threads]
     ammunition = _ammunition(url, made[0])
     for thread in threads:
         thread.start()
@@ -190,7 +220,16 @@ def _fill(directory: Path, process: subprocess.Popen[bytes], clinics: int, pause
         ammunition=ammunition,
         threads=threads,
         clients=[hub for one in made for hub in one.clients] + [machine.hub for machine in machines],
+        machines=clinics,
+        pause=pause,
     )
+
+
+def _together(tasks: Sequence[Callable[[], None]]) -> None:
+    """All at once. Raises what the first raised that failed."""
+    with ThreadPoolExecutor(len(tasks)) as pool:
+        for future in [pool.submit(task) for task in tasks]:
+            future.result()
 
 
 def _ammunition(url: str, clinic: Clinic) -> str:
@@ -214,7 +253,7 @@ def _ammunition(url: str, clinic: Clinic) -> str:
         item = party.sign("analysis", author=party.id, number=number)
         spam.append(_request(place, party.identity, "PUT", f"/v1/objects/{item.payload_id}", item.encode()))
     alike = json.dumps({f"{n << 61:x}": n for n in range(20_000)}, separators=(",", ":")).encode()
-    refs = "&".join(f"ref=m{n}:{n << 61:064x}" for n in range(1, 9))
+    refs = "&".join(f"ref=m{n}:{n << 61:064x}" for n in range(1, 5))
     forger = replace(who[0], keyid=clinic.owner.identity.keyid)  # somebody else's key id, a well-formed signature
     given = {
         "flood": many(2000, "GET", "/v1/feed?limit=100") + many(400, "GET", "/v1/runs?limit=100"),
@@ -303,7 +342,7 @@ def row(outcome: Outcome) -> tuple[str, float, str]:
 def run() -> list[tuple[str, float, str]]:
     """Each attack alone, then all together."""
     rows: list[tuple[str, float, str]] = [("load of the machine before", os.getloadavg()[0], f"{os.cpu_count()} cores")]
-    with field() as place:
+    with field(seconds=ALL_SECONDS) as place:
         place.phase("warming up", (), 2)
         rate = signed_rate(place)
         calm = place.phase("calm", (), CALM_SECONDS)
@@ -314,6 +353,10 @@ def run() -> list[tuple[str, float, str]]:
         rows.append(row(together))
         rows.append(("seconds to full service", place.recovered(calm.median), "five keys in a row as usual"))
         rows.append(row(place.phase("calm again", (), CALM_SECONDS)))
+        again = place.phase("all together again", tuple(KINDS), TOGETHER_SECONDS)
+        rows.append(row(again))
+        more = again.resident - together.resident
+        rows.append(("megabytes more at the second time", more, "what grows with an attack's length would show here"))
         confirmed, entries = finish(place)
         rows.append(("objects lost or damaged", 0, f"{confirmed} confirmed, {entries} entries of the log verified"))
     rows.append(("load of the machine after", os.getloadavg()[0], "of the attack itself, mostly"))
@@ -322,7 +365,7 @@ def run() -> list[tuple[str, float, str]]:
 
 def attacked(seconds: float) -> tuple[Outcome, Outcome, float, int]:
     """The short version, for a test: calm, all attacks at once, recovery; the number of confirmed objects that were verified."""
-    with field() as place:
+    with field(seconds=seconds + 20) as place:
         place.phase("warming up", (), 2)
         calm = place.phase("calm", (), 3)
         together = place.phase("all together", tuple(KINDS), seconds)

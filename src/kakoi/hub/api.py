@@ -25,7 +25,7 @@ from kakoi.net.answers import BlobStored, ClaimRequest, ClaimUpdate, Health, Par
 T = TypeVar("T")
 _RANGE: Final = re.compile(r"bytes=([0-9]{1,16})-([0-9]{0,16})\Z")
 _REFERENCE: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_.-]{0,63}):([0-9a-f]{64})\Z")
-_MOST_REFERENCES: Final = 8
+_MOST_REFERENCES: Final = 4
 _MOST_KINDS: Final = 32
 _OCTETS: Final = "application/octet-stream"
 
@@ -117,12 +117,13 @@ class Api:
         kinds = frozenset(query.all("kind", _MOST_KINDS))
         references = frozenset(map(_reference, query.all("ref", _MOST_REFERENCES)))
         after, limit = query.integer("after", default=0), self._limit(query)
-        reader = self._hub.policies.permits_everything(principal(request))
+        reader, vital = self._hub.policies.permits_everything(principal(request)), who_asks(request).vital
+        look = partial(self._hub.objects.page, after=after, kinds=kinds, references=references, limit=limit)
         page = await self._wait(
             request,
             query.integer("wait", default=0, most=self._limits.wait_seconds),
-            lambda: self._hub.notifier.objects(kinds, references),
-            lambda: self._hub.objects.page(after=after, kinds=kinds, references=references, limit=limit, reader=reader),
+            lambda: self._hub.notifier.objects(kinds, references, vital=vital),
+            lambda: look(reader=reader, vital=vital),
             lambda found: bool(found.items),
         )
         return answer(page)
@@ -221,13 +222,13 @@ class Api:
         """Runs that changed behind a change, now or as soon as one does."""
         query = Query(request, "after", "wait", "limit", "contract")
         contract = query.identity("contract", default="")
-        reader = self._hub.policies.permits_everything(principal(request))
+        reader, vital = self._hub.policies.permits_everything(principal(request)), who_asks(request).vital
         after, limit = query.integer("after", default=0), self._limit(query)
         page = await self._wait(
             request,
             query.integer("wait", default=0, most=self._limits.wait_seconds),
-            lambda: self._hub.notifier.runs(contract),
-            lambda: self._hub.runs.page(after=after, contract=contract, limit=limit, reader=reader),
+            lambda: self._hub.notifier.runs(contract, vital=vital),
+            lambda: self._hub.runs.page(after=after, contract=contract, limit=limit, reader=reader, vital=vital),
             lambda found: bool(found.items),
         )
         return answer(page)
@@ -242,17 +243,20 @@ class Api:
     async def inclusion(self, request: Request) -> Response:
         """Index and path of a leaf hash."""
         query = Query(request, "leaf", "size")
-        return answer(await self._hub.log.inclusion(bytes.fromhex(query.identity("leaf")), query.integer("size")))
+        leaf, size, vital = bytes.fromhex(query.identity("leaf")), query.integer("size"), who_asks(request).vital
+        return answer(await self._hub.log.inclusion(leaf, size, vital=vital))
 
     async def consistency(self, request: Request) -> Response:
         """Path between two sizes."""
         query = Query(request, "old", "new")
-        return answer(await self._hub.log.consistency(query.integer("old"), query.integer("new")))
+        old, new, vital = query.integer("old"), query.integer("new"), who_asks(request).vital
+        return answer(await self._hub.log.consistency(old, new, vital=vital))
 
     async def entries(self, request: Request) -> Response:
         """Entries of the log."""
         query = Query(request, "start", "end")
-        return answer(await self._hub.log.entries(query.integer("start"), query.integer("end"), self._limits.page))
+        start, end, vital = query.integer("start"), query.integer("end"), who_asks(request).vital
+        return answer(await self._hub.log.entries(start, end, self._limits.page, vital=vital))
 
     # -- waiting
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import Final
 
@@ -52,6 +53,7 @@ class Identity:
         return f"party:{self.party}" if self.party else f"prefix:{self.prefix}"
 
 
+@lru_cache(maxsize=4096)
 def prefix_of(host: str) -> str:
     """The network that a client's address belongs to; what is no address (a socket file) is one network."""
     try:

@@ -16,7 +16,7 @@ _LISTED: Final = frozenset({PartyCard.KIND, DatasetManifest.KIND, Analysis.KIND,
 """Drafters need them before a contract names anybody."""
 _SHARED: Final = _LISTED | {Contract.KIND, Approval.KIND}
 """Read by whoever was told the id: an auditor who has a contract's id can verify that everybody approved it."""
-_NAMES: Final = ("party", "drafter", "recipients", "owner")
+NAMES: Final = ("party", "drafter", "recipients", "owner")
 """Members under which objects name parties."""
 
 
@@ -30,7 +30,8 @@ def is_listed(kind: str, references: Sequence[tuple[str, str]]) -> bool:
     return kind in _LISTED or (kind == Approval.KIND and any(member == "contract" for member, _ in references))
 
 
-def _cards(keyid: str) -> Select[tuple[str]]:
+def cards_of(keyid: str) -> Select[tuple[str]]:
+    """Ids of the cards that a party's key is in."""
     keys = schema.keys.c
     return select(keys.object).where(keys.ed25519_keyid == keyid, keys.run.is_(None))
 
@@ -42,7 +43,7 @@ def contracts_of(keyid: str) -> Select[tuple[str]]:
     return (
         select(objects.c.id)
         .join_from(refs, objects, objects.c.seq == refs.c.seq)
-        .where(refs.c.member.in_(_NAMES), refs.c.value.in_(_cards(keyid)), refs.c.kind == Contract.KIND)
+        .where(refs.c.member.in_(NAMES), refs.c.value.in_(cards_of(keyid)), refs.c.kind == Contract.KIND)
     )
 
 
@@ -52,14 +53,14 @@ def concerning(keyid: str, kind: ColumnElement[Any], seq: ColumnElement[Any]) ->
     here = and_(refs.kind == kind, refs.seq == seq)
     return or_(
         exists().where(here, refs.member == "contract", refs.value.in_(contracts_of(keyid))),
-        exists().where(here, refs.member.in_(_NAMES), refs.value.in_(_cards(keyid))),
+        exists().where(here, refs.member.in_(NAMES), refs.value.in_(cards_of(keyid))),
     )
 
 
 def concerns(connection: Connection, keyid: str, references: frozenset[tuple[str, str]]) -> bool:
     """The same for one object, by what it names."""
-    cards = {str(row[0]) for row in connection.execute(_cards(keyid))}
-    if any(member in _NAMES and value in cards for member, value in references):
+    cards = {str(row[0]) for row in connection.execute(cards_of(keyid))}
+    if any(member in NAMES and value in cards for member, value in references):
         return True
     contracts = [value for member, value in references if member == "contract"]
     if not contracts:

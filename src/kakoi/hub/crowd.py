@@ -23,18 +23,23 @@ class Crowd:
     def __init__(self, limits: Limits, clock: Callable[[], float]) -> None:
         self._limits, self._clock = limits, clock
         self._count: Counter[str] = Counter()
-        self._new = Buckets(limits.prefix_connections_new, 10 * limits.prefix_connections_new, clock)
+        self._new = Buckets(limits.prefix_connections_new, 20 * limits.prefix_connections_new, clock)
         self._penalty: dict[str, float] = {}
         self.total = 0
 
+    def admits(self, prefix: str) -> bool:
+        """False if a network has as many connections as it may, or makes them too fast. Asked before one is made."""
+        return self._count[prefix] < self._most(prefix) and self._new.take(prefix) == 0
+
     def enter(self, prefix: str) -> bool:
-        """Count a new connection; False if its network has too many, or made too many too fast."""
+        """Count a new connection; False if its network has too many by now."""
         self.total += 1
         self._count[prefix] += 1
-        most = self._limits.prefix_connections
-        if self._penalty.get(prefix, 0) > self._clock():
-            most //= 16
-        return self._count[prefix] <= most and self._new.take(prefix) == 0
+        return self._count[prefix] <= self._most(prefix)
+
+    def _most(self, prefix: str) -> int:
+        punished = self._penalty.get(prefix, 0) > self._clock()
+        return self._limits.prefix_connections // (16 if punished else 1)
 
     def leave(self, prefix: str) -> None:
         """A connection is gone."""

@@ -31,6 +31,8 @@ _BATCH: Final = 256
 _GATHER_SECONDS: Final = 0.002
 """Under load, wait so long for company: a transaction for eight objects costs little more than one for one."""
 _READERS: Final = 4
+_STRANGERS: Final = 1
+"""Readers besides, for whoever takes part in no run: however much they ask, nobody else waits behind their questions."""
 _SQLITE_PRAGMAS: Final = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
@@ -52,7 +54,7 @@ def open_engines(url: str) -> tuple[Engine, Engine]:
     else:
         raise Misuse("hub.database-url", "expected an SQLite or PostgreSQL URL, got another database")
     writer = create_engine(parsed, pool_size=1, **both)
-    reader = create_engine(parsed, pool_size=_READERS, **both, **reading)
+    reader = create_engine(parsed, pool_size=_READERS + _STRANGERS, **both, **reading)
     if parsed.get_backend_name() == "sqlite":
         _tune_sqlite(writer)
         _tune_sqlite(reader)
@@ -233,6 +235,7 @@ class Database:
         self.now = now
         self._jobs: queue.Queue[_Job | None] = queue.Queue(queue_length)
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="hub-read")
+        self._strangers = ThreadPoolExecutor(_STRANGERS, thread_name_prefix="hub-read-strangers")
         self._tree = CompactRange()
         self._thread: threading.Thread | None = None
         self.on_news: Callable[[Sequence[News]], None] = lambda _: None
@@ -251,12 +254,14 @@ class Database:
             self._jobs.put(None)
             self._thread.join()
         self._readers.shutdown(wait=True)
+        self._strangers.shutdown(wait=True)
         self._reader_engine.dispose()
         self._writer_engine.dispose()
 
-    async def read(self, work: Callable[[Connection], T]) -> T:
-        """What ``work`` finds in one read transaction."""
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self.read_now, work)
+    async def read(self, work: Callable[[Connection], T], *, vital: bool = True) -> T:
+        """What ``work`` finds in one read transaction. What is not ``vital`` waits for its like, and nothing else waits for it."""
+        readers = self._readers if vital else self._strangers
+        return await asyncio.get_running_loop().run_in_executor(readers, self.read_now, work)
 
     def read_now(self, work: Callable[[Connection], T]) -> T:
         """The same, in the caller's thread."""

@@ -1,6 +1,7 @@
-"""Is the hub overloaded? Its event loop is late, and that because of many requests: then strangers are sent away at once.
+"""Is the hub overloaded? Its event loop is late again and again, and that because of many requests: then strangers are sent away at once.
 
-Lateness alone is not enough: a machine that is busy with other work makes a hub late that has nothing to do.
+Lateness alone is not enough: a machine that is busy with other work makes a hub late that has nothing to do. Nor is being late once: a
+process that was not let run for a second, or a disk that paused, is no overload.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from kakoi.hub.settings import Limits
 
 _TICK: Final = 0.05
 _FORGET: Final = 0.8
-"""How much of the lateness is remembered from one tick to the next, once it is less: half a second to recover."""
+_MANY: Final = 1.5
+"""Late ticks, each counting for 0.8 of the one after it: two in a row, or with one between them. A third of a second forgets many."""
 
 
 class Gauge:
-    """Lateness in seconds, and strangers' requests a second."""
+    """How often the hub's timers were late just now, and strangers' requests a second."""
 
     def __init__(self, limits: Limits, chance: Callable[[], float]) -> None:
         self._limits, self._chance = limits, chance
@@ -32,15 +34,22 @@ class Gauge:
         while True:
             due = clock() + _TICK
             await asyncio.sleep(_TICK)
-            now = clock()
-            self._late = max(now - due, self._late * _FORGET)
-            took = now - due + _TICK
-            self._rate = 0.9 * self._rate + 0.1 * self._arrived / took
-            self._arrived = 0
+            self.tick(clock() - due)
+
+    def tick(self, late: float) -> None:
+        """A timer rang, ``late`` seconds after it should have."""
+        self._late = _FORGET * self._late + (late > self._limits.late_seconds)
+        self._rate = 0.9 * self._rate + 0.1 * self._arrived / (late + _TICK)
+        self._arrived = 0
+
+    @property
+    def overloaded(self) -> bool:
+        """True if there is no time for strangers."""
+        return self._late > _MANY and self._rate > self._limits.late_requests
 
     def stranger(self) -> None:
         """A request without a ticket has come. Raises Later if the hub has no time for it."""
         self._arrived += 1
-        if self._late > self._limits.late_seconds and self._rate > self._limits.late_requests:
+        if self.overloaded:
             busy = Unavailable("hub.busy", "expected time for more requests, got none", hint="try again later")
             raise Later(busy, 1 + 3 * self._chance())

@@ -70,7 +70,7 @@ class Hub:
         self.quota = Quota(self.database, limits)
         self.parts = Uploads(self.blobs, self.quota, limits)
         self.runs = Runs(self.database, limits.claim_seconds)
-        self.notifier = Notifier(limits.waiters)
+        self.notifier = Notifier(limits.waiters, reserve=limits.reserve)
         self.database.on_news = self.notifier.publish
         self.requests = Budget(limits.requests, "requests", reserve=limits.reserve_requests)
         self.uploads = Budget(limits.uploads, "uploads", reserve=limits.reserve)

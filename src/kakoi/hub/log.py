@@ -145,11 +145,11 @@ class Log:
                 self._last = checkpoint.verify(signed, self.key)
             return self._last.note
 
-    async def inclusion(self, leaf: bytes, size: int) -> Inclusion:
+    async def inclusion(self, leaf: bytes, size: int, *, vital: bool = True) -> Inclusion:
         """Index and path of a leaf hash at ``size``. Raises Refused if it is not there."""
-        return await self._database.read(lambda connection: _inclusion(connection, leaf, size))
+        return await self._database.read(lambda connection: _inclusion(connection, leaf, size), vital=vital)
 
-    async def consistency(self, old: int, new: int) -> Consistency:
+    async def consistency(self, old: int, new: int, *, vital: bool = True) -> Consistency:
         """Path between two sizes."""
 
         def prove(connection: Connection) -> Consistency:
@@ -157,9 +157,9 @@ class Log:
                 raise Malformed("log.range", "expected two sizes of this log in order, got others")
             return Consistency(hashes=_proof(connection, merkle.consistency_plan(old, new)))
 
-        return await self._database.read(prove)
+        return await self._database.read(prove, vital=vital)
 
-    async def entries(self, start: int, end: int, most: int) -> LogEntries:
+    async def entries(self, start: int, end: int, most: int, *, vital: bool = True) -> LogEntries:
         """Entries ``[start, end)``, at most ``most``."""
         if not 0 <= start < end:
             raise Malformed("log.range", "expected a range of entries, got none")
@@ -169,7 +169,7 @@ class Log:
             .where(columns.position >= start, columns.position < min(end, start + most))
             .order_by(columns.position)
         )
-        rows = await self._database.read(lambda connection: connection.execute(query).all())
+        rows = await self._database.read(lambda connection: connection.execute(query).all(), vital=vital)
         return LogEntries(start=start, entries=tuple(LogEntry(kind=row.kind, id=row.object) for row in rows))
 
 

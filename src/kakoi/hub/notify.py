@@ -81,8 +81,10 @@ class Listener:
 class Notifier:
     """All waiters of one process."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, *, reserve: float = 0) -> None:
+        """At most ``most`` wait; a share of ``reserve`` of the places is for those who are vital."""
         self._most, self._count, self._closed = most, 0, False
+        self._strangers_most, self._strangers = most - int(most * reserve), 0
         self._listeners: dict[Key, set[Listener]] = {}
 
     @property
@@ -113,37 +115,42 @@ class Notifier:
                     listener.hear(item)
 
     @contextmanager
-    def objects(self, kinds: frozenset[str], references: frozenset[tuple[str, str]]) -> Iterator[Listener]:
+    def objects(
+        self, kinds: frozenset[str], references: frozenset[tuple[str, str]], *, vital: bool = True
+    ) -> Iterator[Listener]:
         """A waiter for objects of any of ``kinds`` (any kind if empty) with all ``references``."""
         keys: list[Key] = [("kind", kind) for kind in kinds] or [("object",)]
         if references:
             keys = [("ref", *min(references))]
-        with self._registered(Listener(keys, kinds, references)) as listener:
+        with self._registered(Listener(keys, kinds, references), vital) as listener:
             yield listener
 
     @contextmanager
-    def runs(self, contract: str) -> Iterator[Listener]:
+    def runs(self, contract: str, *, vital: bool = True) -> Iterator[Listener]:
         """A waiter for changes of runs, of one contract or (empty) of any."""
-        with self._registered(Listener([("run", contract) if contract else ("run",)], frozenset(), frozenset())) as one:
+        keys: list[Key] = [("run", contract) if contract else ("run",)]
+        with self._registered(Listener(keys, frozenset(), frozenset()), vital) as one:
             yield one
 
     @contextmanager
     def queue(self) -> Iterator[Listener]:
         """A waiter for runs that can be claimed."""
-        with self._registered(Listener([QUEUE], frozenset(), frozenset())) as listener:
+        with self._registered(Listener([QUEUE], frozenset(), frozenset()), True) as listener:
             yield listener
 
     @contextmanager
-    def _registered(self, listener: Listener) -> Iterator[Listener]:
-        if self._count >= self._most:
+    def _registered(self, listener: Listener, vital: bool) -> Iterator[Listener]:
+        if self._count >= self._most or (not vital and self._strangers >= self._strangers_most):
             raise Unavailable("hub.busy", "expected a free place to wait for news, got none", hint="try again later")
         self._count += 1
+        self._strangers += not vital
         for key in listener.keys:
             self._listeners.setdefault(key, set()).add(listener)
         try:
             yield listener
         finally:
             self._count -= 1
+            self._strangers -= not vital
             for key in listener.keys:
                 group = self._listeners[key]
                 group.discard(listener)

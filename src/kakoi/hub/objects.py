@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hmac import compare_digest
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, exists, insert, select
+from sqlalchemy import Connection, Row, insert, select
 
 from kakoi.contract.model import Contract, PartyCard
 from kakoi.core import dsse
@@ -17,9 +17,9 @@ from kakoi.core.dsse import Envelope
 from kakoi.core.encoding import sha256
 from kakoi.core.errors import Malformed, Refused
 from kakoi.core.ids import ObjectId
-from kakoi.hub import schema
+from kakoi.hub import feed, schema
 from kakoi.hub.budgets import Budgets, Identity
-from kakoi.hub.concern import concerning, concerns, is_listed, is_shared
+from kakoi.hub.concern import concerns, is_shared
 from kakoi.hub.database import Database, Transaction
 from kakoi.hub.identify import Principal
 from kakoi.hub.kinds import RULES, Described, describe
@@ -174,10 +174,20 @@ class Objects:
         return data
 
     async def page(
-        self, *, after: int, kinds: frozenset[str], references: frozenset[tuple[str, str]], limit: int, reader: str = ""
+        self,
+        *,
+        after: int,
+        kinds: frozenset[str],
+        references: frozenset[tuple[str, str]],
+        limit: int,
+        reader: str = "",
+        vital: bool = True,
     ) -> FeedPage:
-        """Objects behind ``after``, in order; only those that concern ``reader`` (a party's key id), if there is one."""
-        return await self._database.read(lambda c: _page(c, after, kinds, references, limit, reader))
+        """Objects behind ``after`` (``hub.feed``); those that are not ``vital`` wait for each other."""
+        return await self._database.read(
+            lambda c: feed.page(c, after=after, kinds=kinds, references=references, limit=limit, reader=reader),
+            vital=vital,
+        )
 
     async def _holder(self, envelope: Envelope, what: Described) -> Holder:
         if what.rule.signer == "itself":
@@ -381,55 +391,3 @@ def _ended(connection: Connection, run: str) -> bool:
     columns = schema.refs.c
     said = select(columns.seq).where(columns.member == "run", columns.value == run, columns.kind.in_(_ENDS))
     return connection.execute(said.limit(1)).first() is not None
-
-
-# -- finding
-
-
-def _of_kind(
-    kind: str, references: Sequence[tuple[str, str]], after: int, last: int, limit: int, reader: str
-) -> Select[tuple[int, str, str]]:
-    objects = schema.objects.c
-    if not references:
-        query = select(objects.seq, objects.id, objects.kind).where(
-            objects.kind == kind, objects.seq > after, objects.seq <= last
-        )
-        if reader and not is_listed(kind, references):
-            query = query.where(concerning(reader, objects.kind, objects.seq))
-        return query.order_by(objects.seq).limit(limit)
-    first, *others = references
-    refs = schema.refs.c
-    query = (
-        select(refs.seq, objects.id, objects.kind)
-        .join_from(schema.refs, schema.objects, objects.seq == refs.seq)
-        .where(refs.member == first[0], refs.value == first[1], refs.kind == kind, refs.seq > after, refs.seq <= last)
-    )
-    for number, (member, value) in enumerate(others):
-        other = schema.refs.alias(f"other{number}")
-        same = (other.c.member == member, other.c.value == value, other.c.kind == kind, other.c.seq == refs.seq)
-        query = query.where(exists().where(*same))
-    if reader and not is_listed(kind, references):
-        query = query.where(concerning(reader, refs.kind, refs.seq))
-    return query.order_by(refs.seq).limit(limit)
-
-
-def _page(
-    connection: Connection,
-    after: int,
-    kinds: frozenset[str],
-    references: frozenset[tuple[str, str]],
-    limit: int,
-    reader: str,
-) -> FeedPage:
-    """One index range per kind, merged. ``next`` is the end of what was looked at, so that a reader skips it next time."""
-    last = int(connection.execute(select(schema.head.c.seq)).scalar_one())
-    if last <= after:
-        return FeedPage(items=(), next=after)
-    # A contract or party is named by thousands of objects, a run or session by a few: start from the few.
-    ordered = sorted(references, key=lambda ref: (ref[0] in ("contract", "party", "owner"), ref))
-    rows: list[Row[tuple[int, str, str]]] = []
-    for kind in kinds & RULES.keys() if kinds else RULES:
-        rows += connection.execute(_of_kind(kind, ordered, after, last, limit, reader)).all()
-    rows.sort(key=lambda row: row.seq)
-    items = tuple(FeedItem(seq=row.seq, id=ObjectId(row.id), kind=row.kind) for row in rows[:limit])
-    return FeedPage(items=items, next=items[-1].seq if len(items) == limit else last)

@@ -54,9 +54,11 @@ class Runs:
             raise Refused("hub.not-found", "expected the id of a run that is here, got another")
         return RunState(state=row.state, attempt=row.attempt)
 
-    async def page(self, *, after: int, contract: str, limit: int, reader: str = "") -> RunPage:
+    async def page(self, *, after: int, contract: str, limit: int, reader: str = "", vital: bool = True) -> RunPage:
         """Runs whose latest change lies behind ``after``, in order of it; those that concern ``reader``, if there is one."""
-        return await self._database.read(lambda connection: _page(connection, after, contract, limit, reader))
+        return await self._database.read(
+            lambda connection: _page(connection, after, contract, limit, reader), vital=vital
+        )
 
     def _ended(self, now: int) -> ColumnElement[bool]:
         late = or_(_runs.lease_until <= now, _runs.lease_until > now + self._longest)

@@ -17,6 +17,7 @@ import uvicorn
 
 from kakoi.core.errors import Fatal, KakoiError, Misuse, Unavailable
 from kakoi.hub.app import app_of
+from kakoi.hub.door import Door
 from kakoi.hub.files import write_whole
 from kakoi.hub.http import networks
 from kakoi.hub.hub import Hub, open_hub, wall_clock
@@ -27,6 +28,8 @@ from kakoi.net.signature import authority
 
 ADDRESS_FILE: Final = "address"
 _EVERYWHERE: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - named in order to be refused
+_BACKLOG: Final = 4096
+"""Connections that the kernel keeps for the hub; beyond it a client's first packet is lost, and it tries again after a second."""
 _SWEEP_TICKS: Final = 10
 """uvicorn ticks ten times a second."""
 
@@ -99,11 +102,11 @@ def _check(settings: Settings) -> None:
         )
 
 
-def _listen(settings: Settings) -> socket.socket:
+def _listen(settings: Settings) -> Door:
     where = f"{settings.host} port {settings.port}"
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     # asyncio turns Nagle's algorithm off only for sockets that name their protocol; with it every answer takes 40 ms.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener = Door(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((settings.host, settings.port))
@@ -127,7 +130,7 @@ def _listen(settings: Settings) -> socket.socket:
 class HubServer(uvicorn.Server):
     """uvicorn, with what a hub needs around it. Made by ``open_server``."""
 
-    def __init__(self, settings: Settings, hub: Hub, listener: socket.socket, ready: Callable[[str], object]) -> None:
+    def __init__(self, settings: Settings, hub: Hub, listener: Door, ready: Callable[[str], object]) -> None:
         limits = settings.limits
         config = uvicorn.Config(
             app_of(hub, self._stop, self._refused),
@@ -141,6 +144,7 @@ class HubServer(uvicorn.Server):
             h11_max_incomplete_event_size=limits.head_bytes,
             timeout_keep_alive=limits.keep_alive_seconds,
             timeout_graceful_shutdown=10,
+            backlog=_BACKLOG,
         )
         self._watch = hub_watch(settings.directory, hub.now)
         super().__init__(config)
@@ -148,6 +152,7 @@ class HubServer(uvicorn.Server):
         self.ended = threading.Event()
         """Set when a server that runs in a thread has stopped by itself."""
         self.hub, self._listener, self._ready = hub, listener, ready
+        listener.admits = hub.crowd.admits
         self._address = settings.directory / ADDRESS_FILE
         config.load()
         scheme = "http"

@@ -21,18 +21,18 @@ class Limits:
     """Open connections; more are answered 503 and closed."""
     prefix_connections: int = 256
     """Open connections from one address prefix; more are cut."""
-    prefix_connections_new: float = 100
-    """New connections a second from one address prefix, in the long run; ten times as many at once."""
+    prefix_connections_new: float = 25
+    """New connections a second from one address prefix, in the long run; twenty times as many at once."""
     penalty_seconds: float = 5
     """For so long a prefix that spent its budget of requests gets a sixteenth of its connections."""
     late_seconds: float = 0.1
-    """Lateness of the hub's own timers from which strangers are sent away, if they are many ..."""
+    """Lateness of the hub's own timers, several times in a row, from which strangers are sent away, if they are many ..."""
     late_requests: float = 50
     """... as many as this a second."""
     reserve_requests: float = 0.75
     """Share of ``requests`` that only those can use who take part in runs at work."""
     reserve: float = 0.25
-    """The same of uploads, downloads, memory and queue."""
+    """The same of uploads, downloads, memory, queue and waiting."""
     requests: int = 128
     """Requests carried out at the same time, not counting those that wait for news."""
     waiters: int = 1024
