@@ -16,8 +16,9 @@ from typing import Final
 
 from kakoi.core.errors import KakoiError
 from kakoi.guard.weakness.advisory import Component, matches
+from kakoi.guard.weakness.collecting import collect
 from kakoi.guard.weakness.sbom import of_lock
-from kakoi.guard.weakness.snapshot import Snapshot, collect, read
+from kakoi.guard.weakness.snapshot import Snapshot, read
 
 ROOT: Final = Path(__file__).parents[1]
 SNAPSHOT: Final = ROOT / "requirements" / "advisories.json"

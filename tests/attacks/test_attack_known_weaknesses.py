@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from kakoi.attest.report import Measurement, Verdict
-from kakoi.broker import precautions
-from kakoi.broker.precautions import Entry
+from kakoi.broker.ledger import Ledger
+from kakoi.broker.quarantine import OWNER, Entry
 from kakoi.contract.sign import open_signed
 from kakoi.guard.intel import store
 from kakoi.guard.intel.indicator import Indicator
@@ -98,8 +99,10 @@ def test_a_damaged_list_of_warnings_is_no_empty_one(measured: Setting) -> None:
 
 def put(setting: Setting, *, since: int) -> None:
     contract = setting.world.agreement().id
-    entry = Entry(contract=contract, reason="INTEL-SA-00615", noticed=NOW, since=since)
-    precautions.put(setting.path, {contract: entry})
+    said = "INTEL-SA-00615"
+    entry = Entry(contract=contract, cause=OWNER + said, reason=said, noticed=NOW, since=since)
+    with closing(Ledger(setting.path / "ledger.sqlite")) as ledger:
+        ledger.quarantine.begin(entry)
 
 
 def test_a_contract_in_quarantine_gets_no_key(measured: Setting) -> None:
@@ -119,15 +122,6 @@ def test_within_the_grace_it_still_does_and_afterwards_a_running_job_ends(measur
     measured.broker().step(wait=0)
     assert denied(measured) == ["decision.quarantined"]
     assert measured.hub.of_kind(Lease.KIND) == []
-
-
-def test_a_damaged_quarantine_is_no_empty_one(measured: Setting) -> None:
-    for text in ("", "{}", '{"kind": "kakoi/quarantine/v1", "contracts": [{}]}'):
-        (measured.path / precautions.FILE).write_text(text)
-        with pytest.raises(Exception, match="quarantine"):
-            precautions.quarantine(measured.path)
-    ask(measured)
-    assert granted(measured) == 0
 
 
 def test_nobody_blocks_everybody_with_one_indicator() -> None:

@@ -5,7 +5,7 @@ Everything is stored before it is sent, with the decision that led to it, and mo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from kakoi.attest.registry import find_policy
@@ -13,11 +13,13 @@ from kakoi.attest.report import Collateral, Evidence, Verdict
 from kakoi.broker import precautions
 from kakoi.broker.decide import Facts
 from kakoi.broker.ledger import Answer, Decision, Ledger
+from kakoi.broker.lookout import Lookout
 from kakoi.broker.releases import Entry, Place
 from kakoi.contract.approve import Agreement, agree
 from kakoi.contract.model import Contract
 from kakoi.contract.sign import Signed, open_signed, seal
 from kakoi.core.clock import Clock
+from kakoi.core.crypto import VerifyingKey
 from kakoi.core.dsse import Envelope
 from kakoi.core.errors import KakoiError, Refused, Unavailable
 from kakoi.core.ids import ObjectId, PartyId
@@ -83,6 +85,7 @@ class Desk:
     ) -> None:
         self.home, self.ledger, self.hub, self.clock = home, ledger, hub, clock
         self._collateral, self._judge, self._tell = collateral, judge, tell
+        self.lookout = Lookout(home=home, ledger=ledger, contract=self._record)
         self._agreements: dict[str, Agreement] = {}
         self._machines: dict[str, BrokerRun] = {}
         self._ids: dict[str, PartyId] = {}
@@ -103,12 +106,32 @@ class Desk:
     def facts(self, envelope: Envelope) -> Facts:
         """What the own ledger knows about a run request."""
         request = RunRequest.decode(envelope.payload)
+        quarantined = self.lookout.quarantined(ObjectId(request.contract), self.clock.now())
+        self._tell_of(self.lookout.news())
         return Facts(
             approved=self.ledger.approved(),
             withdrawn=self.ledger.withdrawn(),
             granted_runs=self.ledger.granted_runs(request.contract, request.analysis, besides=envelope.payload_id),
-            quarantined=precautions.over(self.home.path, self.clock.now()),
+            quarantined=quarantined,
         )
+
+    def require_unwarned(self, agreement: Agreement, *sessions: VerifyingKey) -> None:
+        """Raise Refused if an indicator that acts names a key of a party of this contract, or one of these sessions'."""
+        shelf, now = self.lookout.shelf, self.clock.now()
+        precautions.parties_not_indicated(shelf, agreement.cards, now)
+        precautions.keys_not_indicated(shelf, sessions, (), now)
+
+    def look_out(self) -> None:
+        """Look whether a weakness has become known that touches a contract of this owner, or a grace is over."""
+        self.lookout.look(self.clock.now())
+        self._tell_of(self.lookout.news())
+
+    def _tell_of(self, news: Iterable[KakoiError]) -> None:
+        for item in news:
+            self.note("", 0, "quarantine", item)
+
+    def _record(self, contract: ObjectId) -> Contract:
+        return Contract.decode(self.hub.get_object(contract).payload)
 
     def machine(self, run: str) -> BrokerRun:
         """The run's state machine, rebuilt from the ledger after a restart."""
@@ -137,7 +160,7 @@ class Desk:
         """The verdict, held against the highest TCB evaluation numbers that this owner accepted before."""
         floors = self.ledger.floors(evidence.platform)
         verdict = self._judge(evidence, collateral, agreement, report_data, now, floors)
-        return precautions.not_indicated(self.home.path, verdict, now)
+        return precautions.not_indicated(self.lookout.shelf, verdict, now)
 
     def accepted(self, verdict: Verdict) -> None:
         """Remember the TCB evaluation number, so that an older recovery is never accepted again."""

@@ -41,6 +41,7 @@ def ledger_feed(path: Path, hours: Hours | None) -> Callable[[Stream], None]:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30)) as db:
             for table, what in (("approved", "contract.approved"), ("withdrawn", "contract.withdrawn")):
                 _consents(db, stream, table, what)
+            _quarantine(db, stream)
             while _decisions(db, stream, hours):
                 pass
 
@@ -66,6 +67,28 @@ def _consents(db: sqlite3.Connection, stream: Stream, table: str, what: str) -> 
     ]
     if found:
         stream.append(*found, moved={f"ledger.{table}": (after, rows[-1][0])})
+
+
+def _quarantine(db: sqlite3.Connection, stream: Stream) -> None:
+    if db.execute("select 1 from sqlite_master where name = 'quarantine_event'").fetchone() is None:
+        return  # a ledger of an earlier version that no broker has opened yet
+    after = stream.cursor("ledger.quarantine")
+    query = "select number, contract, what, at from quarantine_event where number > ? order by number"
+    rows = db.execute(query, (after,)).fetchall()
+    found = [
+        Happening(
+            what="contract.quarantine",
+            at=at,
+            component="broker",
+            outcome="success" if what in ("cleared", "lifted") else "failure",
+            operation=what,
+            code=f"quarantine.{what}",
+            contract=contract,
+        )
+        for _, contract, what, at in rows
+    ]
+    if found:
+        stream.append(*found, moved={"ledger.quarantine": (after, rows[-1][0])})
 
 
 def _decisions(db: sqlite3.Connection, stream: Stream, hours: Hours | None) -> int:

@@ -60,7 +60,8 @@ class Leases:
         agreement, me = self._desk.agreement(contract), self._desk.me(contract)
         try:
             decide_going_on(agreement=agreement, owner=me, facts=self._desk.facts(request), now=now)
-        except Refused as error:
+            self._desk.require_unwarned(agreement)
+        except (Malformed, Refused) as error:
             self._desk.say_no(run, contract, held.attempt, machine.answers.get(held.attempt, ""), error, now)
             return
         if held.is_due(now):
@@ -150,6 +151,7 @@ class Leases:
     ) -> None:
         desk, record = self._desk, renewal.record
         agreement = desk.agreement(contract)
+        desk.require_unwarned(agreement, session.record.verifying_key)
         used: list[Collateral] = []
 
         def judge(record: SessionRenewal) -> Verdict:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from kakoi.broker import releases
+from kakoi.broker import quarantine, releases
+from kakoi.broker.quarantine import Quarantine
 from kakoi.broker.releases import Entry, Place, Releases
 from kakoi.core import encoding
 from kakoi.core.dsse import Envelope
@@ -127,9 +128,10 @@ class Ledger:
         try:
             self._db.execute("pragma journal_mode=wal")
             self._db.execute("pragma synchronous=full")
-            self._db.executescript(_SCHEMA + releases.SCHEMA)
+            self._db.executescript(_SCHEMA + releases.SCHEMA + quarantine.SCHEMA)
             path.chmod(0o600)
             self.releases = Releases(self._db, path)
+            self.quarantine = Quarantine(self._db)
             self._head = self._check_chain()
         except BaseException:
             self._db.close()
@@ -195,6 +197,15 @@ class Ledger:
         """Runs that may still need an answer: run, contract, request envelope."""
         rows = self._db.execute("select run, contract, envelope from run where closed = 0").fetchall()
         return [(run, contract, Envelope.decode(envelope)) for run, contract, envelope in rows]
+
+    def accepted_since(self, after: int) -> list[tuple[int, str, str, Envelope]]:
+        """Keys and leases that were given, behind row ``after``: row, contract, stage, envelope."""
+        rows = self._db.execute(
+            "select a.rowid, r.contract, a.stage, a.envelope from answer a join run r on r.run = a.run "
+            "where a.rowid > ? and (a.stage = 'grant' or a.stage like 'lease.%') order by a.rowid",
+            (after,),
+        ).fetchall()
+        return [(int(row), contract, stage, Envelope.decode(envelope)) for row, contract, stage, envelope in rows]
 
     def is_known(self, run: str) -> bool:
         """Whether the run request was seen."""

@@ -43,6 +43,7 @@ class LettingGo:
     def _release(self, contract: ObjectId, request: Envelope, asked: Signed[ReleaseRequest], now: int) -> None:
         desk, record = self._desk, asked.record
         agreement, me, wanted = desk.agreement(contract), desk.me(contract), RunRequest.decode(request.payload)
+        desk.require_unwarned(agreement)
         datasets = tuple(sorted(agreement.manifests[e.manifest].record.dataset for e in agreement.data_of(me)))
         releases = desk.ledger.releases
         decide_release(

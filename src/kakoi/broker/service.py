@@ -70,6 +70,7 @@ class Broker:
 
     def step(self, wait: int) -> None:
         """Send what is unsent, read what is new, answer. Raises Unavailable when the hub does not answer."""
+        self._desk.look_out()
         self._send()
         after = self._ledger.cursor("objects")
         page = self._hub.feed(after=after, kinds=_KINDS, wait=wait)
@@ -210,6 +211,7 @@ class Broker:
     def _challenge(self, contract: ObjectId, request: Envelope, attempt: int, now: int) -> None:
         run = request.payload_id
         agreement, me = self._desk.agreement(contract), self._desk.me(contract)
+        self._desk.require_unwarned(agreement)
         decide_request(agreement=agreement, owner=me, request=request, facts=self._desk.facts(request), now=now)
         challenge = Challenge(
             run=run,
@@ -226,6 +228,7 @@ class Broker:
     def _grant(self, contract: ObjectId, request: Envelope, session: Signed[Session], now: int) -> None:
         desk, record = self._desk, session.record
         agreement = desk.agreement(contract)
+        desk.require_unwarned(agreement, record.verifying_key)
         used: list[Collateral] = []
 
         def judge(record: Session) -> Verdict:

@@ -332,6 +332,7 @@ def describe(client: HubClient, contract_id: ObjectId) -> None:
         out.print(t("contract.token", service=token.service, platform=token.accompanies))
     for weakness in contract.accepted_weaknesses:
         out.print(t("contract.weakness", layer=weakness))
+    out.print(t("contract.grace", days=contract.grace_days))
     _describe_approvals(client, contract_id)
 
 

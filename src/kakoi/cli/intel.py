@@ -1,28 +1,24 @@
-"""``kakoi intel`` and ``kakoi quarantine``: others' warnings, our sightings, and contracts that get no key for now."""
+"""``kakoi intel``: others' warnings, and what was refused here, told to others."""
 
 from __future__ import annotations
 
 import secrets
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from kakoi.broker import precautions
-from kakoi.broker.precautions import Entry
 from kakoi.cli.contract import Party
 from kakoi.cli.i18n import t
 from kakoi.cli.ui import SystemClock, errors_as_exit_codes, out, plain
 from kakoi.core.errors import Misuse
-from kakoi.core.ids import parse_id
 from kakoi.guard.intel import store
+from kakoi.guard.intel.index import Index
 from kakoi.guard.intel.indicator import stamp
 from kakoi.party.files import read_limited, write_private
 
 app = typer.Typer(no_args_is_help=True, help=t("help.intel"))
-quarantine_app = typer.Typer(no_args_is_help=True, help=t("help.quarantine"))
-_DAY: Final = 86400
 Url = Annotated[str, typer.Option("--url", help=t("help.intel-url"))]
 TokenFile = Annotated[Path | None, typer.Option("--token-file", help=t("help.intel-token-file"))]
 User = Annotated[str, typer.Option("--user", help=t("help.intel-user"))]
@@ -68,11 +64,12 @@ def listed(party: Party) -> None:
     """Show indicators and which of them act."""
     with errors_as_exit_codes():
         known, now = store.load(_directory(party)), SystemClock().now()
+        spared = {item.id for item in Index(known).spared(now)}
         table = Table()
         for heading in ("kind", "value", "source", "confidence", "until", "acts"):
             table.add_column(t(f"intel.{heading}"))
         for item in known.items:
-            acts = item.value in known.acting(item.kind, now)
+            acts = item.active(now) and known.believed(item) and item.id not in spared
             until = "-" if item.valid_until >= 2**52 else stamp(item.valid_until)[:10]
             row = (item.kind, plain(item.value), plain(item.source), str(item.confidence), until)
             table.add_row(*row, t("intel.yes") if acts else t("intel.no"))
@@ -152,41 +149,3 @@ def _directory(party: Path) -> Path:
     if not party.is_dir():
         raise Misuse("party.missing", f"expected a party's directory in {party}, found none", hint="kakoi party new")
     return party
-
-
-@quarantine_app.command("add", help=t("help.quarantine-add"))
-def add(
-    party: Party,
-    contract: Annotated[str, typer.Argument(help=t("help.contract-id"))],
-    reason: Annotated[str, typer.Option("--reason", help=t("help.quarantine-reason"))],
-    grace_days: Annotated[int, typer.Option("--grace-days", min=0, max=365, help=t("help.quarantine-grace"))],
-) -> None:
-    """From the end of the grace on, give no key under a contract."""
-    with errors_as_exit_codes():
-        entries, now, identity = precautions.quarantine(_directory(party)), SystemClock().now(), parse_id(contract)
-        since = now + grace_days * _DAY
-        if identity in entries:
-            # What was noticed first counts: naming it again must not give more time.
-            since = min(since, entries[identity].since)
-        entry = Entry(contract=identity, reason=reason[:200], noticed=now, since=since)
-        precautions.put(party, {**entries, identity: entry})
-        out.print(t("quarantine.added", contract=identity[:16], since=stamp(since)[:10]))
-
-
-@quarantine_app.command("lift", help=t("help.quarantine-lift"))
-def lift(party: Party, contract: Annotated[str, typer.Argument(help=t("help.contract-id"))]) -> None:
-    """Take a contract out again."""
-    with errors_as_exit_codes():
-        entries, identity = precautions.quarantine(_directory(party)), parse_id(contract)
-        if identity not in entries:
-            raise Misuse("quarantine.none", "expected a contract in quarantine, got one that is not")
-        precautions.put(party, {name: entry for name, entry in entries.items() if name != identity})
-        out.print(t("quarantine.lifted", contract=identity[:16]))
-
-
-@quarantine_app.command("list", help=t("help.quarantine-list"))
-def in_quarantine(party: Party) -> None:
-    """Show what is in quarantine, and from when on."""
-    with errors_as_exit_codes():
-        for entry in precautions.quarantine(_directory(party)).values():
-            out.print(f"{entry.contract[:16]} {stamp(entry.since)[:10]} {plain(entry.reason)}")

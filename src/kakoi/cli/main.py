@@ -20,6 +20,7 @@ from kakoi.cli import (
     ledger,
     party,
     preview,
+    quarantine,
     run,
     serve,
     weakness,
@@ -68,7 +69,7 @@ app.command("posture", help=t("help.posture"))(posture)
 app.command("redteam", help=t("help.redteam"))(redteam)
 app.command("conformance", help=t("help.conformance"))(conformance)
 app.add_typer(intel.app, name="intel")
-app.add_typer(intel.quarantine_app, name="quarantine")
+app.add_typer(quarantine.app, name="quarantine")
 app.command("sbom", help=t("help.sbom"))(weakness.sbom)
 app.add_typer(weakness.advisories_app, name="advisories")
 app.command("exposure", help=t("help.exposure"))(weakness.exposure)

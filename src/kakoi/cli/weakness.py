@@ -89,6 +89,6 @@ def exposure(
         from kakoi.cli import weakness_work
 
         passports = weakness_work.passports(results or [], hub, party, key_file)
-        found = weakness_work.exposure(asked, passports, sbom_files or [], advisories, collateral or [], as_json)
+        found = weakness_work.exposure(asked, passports, sbom_files or [], advisories, collateral or [], as_json, party)
     if found:
         raise typer.Exit(FOUND)

@@ -13,17 +13,20 @@ from rich.table import Table
 
 from kakoi.attest.report import Collateral
 from kakoi.attest.software.admit import with_software
+from kakoi.broker.quarantine import Entry, entries_in
 from kakoi.cli.i18n import t
 from kakoi.cli.ui import SystemClock, at_hub, out, plain
 from kakoi.core.dsse import Envelope
 from kakoi.core.encoding import sha256
 from kakoi.core.errors import Misuse
 from kakoi.enclave import image as images
-from kakoi.guard.weakness import sbom as bills
+from kakoi.guard.weakness import bill as bills
+from kakoi.guard.weakness import sbom as writing
 from kakoi.guard.weakness.advisory import Advisory, Component, Finding, matches
+from kakoi.guard.weakness.collecting import collect, of_zip
 from kakoi.guard.weakness.exposure import PastRun, Touched, ask, question
 from kakoi.guard.weakness.fetch import download
-from kakoi.guard.weakness.snapshot import Snapshot, collect, of_zip, parsed, read
+from kakoi.guard.weakness.snapshot import Snapshot, parsed, read
 from kakoi.party.files import read_limited, write_private
 from kakoi.sdk.exposure import judged_again, past_run
 from kakoi.tlog.leaf import PASSPORT_KIND
@@ -34,9 +37,9 @@ def sbom(component: str, image: Path | None, file: Path | None) -> None:
     """Write a bill."""
     if (image is None) == (component == ""):
         raise Misuse(
-            "sbom.what", f"expected a component ({', '.join(bills.COMPONENTS)}) or --image, got neither or both"
+            "sbom.what", f"expected a component ({', '.join(writing.COMPONENTS)}) or --image, got neither or both"
         )
-    data = of_image(image) if image is not None else bills.bill(component, bills.installed(component))
+    data = of_image(image) if image is not None else writing.bill(component, writing.installed(component))
     if file is None:
         typer.echo(data.decode("utf-8"), nl=False)
     else:
@@ -51,7 +54,7 @@ def of_image(image: Path) -> bytes:
     files = {
         path.relative_to(image).as_posix(): sha256(path.read_bytes()) for path in image.rglob("*") if path.is_file()
     }
-    return bills.bill("enclave", bills.of_lock(lock), files=files, measurement=measurement)
+    return writing.bill("enclave", writing.of_lock(lock), files=files, measurement=measurement)
 
 
 def import_(sources: Sequence[Path], file: Path) -> None:
@@ -88,7 +91,7 @@ def check(advisories: Path, component: str, sbom_files: Sequence[Path], as_json:
 def _packages(component: str, sbom_files: Sequence[Path]) -> list[Component]:
     found = {package for path in sbom_files for package in bills.read_file(path).packages}
     if component or not sbom_files:
-        found |= {Component(name=item.name, version=item.version) for item in bills.installed(component or "owner")}
+        found |= {Component(name=item.name, version=item.version) for item in writing.installed(component or "owner")}
     return sorted(found, key=lambda item: (item.name, item.version))
 
 
@@ -141,8 +144,9 @@ def exposure(
     advisories: Path | None,
     collateral: Sequence[Path],
     as_json: bool,
+    party: Path | None = None,
 ) -> int:
-    """List what is touched; returns how many runs are."""
+    """List what is touched, and which of these contracts are in quarantine at a party; returns how many runs are."""
     if asked == "today" and not collateral:
         raise Misuse(
             "exposure.collateral", "expected newer endorsements to judge with, got none", hint="--collateral FILE"
@@ -154,10 +158,12 @@ def exposure(
     )
     runs = _runs(given, collateral)
     found = ask(runs, asks)
+    entries = entries_in(party / "ledger.sqlite") if party is not None else []
     if as_json:
-        typer.echo(json.dumps({"asked": asked, "runs": len(runs), "touched": [_touched(item) for item in found]}))
+        touched = [_touched(item, entries) for item in found]
+        typer.echo(json.dumps({"asked": asked, "runs": len(runs), "touched": touched}))
     else:
-        _show_touched(found)
+        _show_touched(found, entries, SystemClock().now())
         out.print(t("weakness.exposed", runs=len(runs), count=len(found)))
     return len(found)
 
@@ -173,8 +179,11 @@ def _runs(passports: Iterable[Envelope], collateral: Sequence[Path]) -> list[Pas
     return [past_run(passport, today=judge) for passport in passports]
 
 
-def _touched(item: Touched) -> dict[str, Any]:
+def _touched(item: Touched, entries: Sequence[Entry]) -> dict[str, Any]:
     return {
+        "quarantine": [
+            {"since": entry.since, "reason": entry.reason} for entry in entries if entry.contract == item.run.contract
+        ],
         "run": item.run.run,
         "contract": item.run.contract,
         "passport": item.run.passport,
@@ -185,7 +194,7 @@ def _touched(item: Touched) -> dict[str, Any]:
     }
 
 
-def _show_touched(found: Sequence[Touched]) -> None:
+def _show_touched(found: Sequence[Touched], entries: Sequence[Entry], now: int) -> None:
     for item in found:
         when = datetime.fromtimestamp(item.run.at, UTC).strftime("%Y-%m-%d %H:%M UTC")
         out.print(
@@ -193,5 +202,13 @@ def _show_touched(found: Sequence[Touched]) -> None:
         )
         for reason in item.reasons:
             out.print(f"  {plain(reason)}")
+        for entry in entries:
+            if entry.contract == item.run.contract:
+                key = "weakness.quarantined" if entry.since <= now else "weakness.grace"
+                out.print(f"  {t(key, since=_day(entry.since), reason=plain(entry.reason))}")
         for owner, manifest in item.keys:
             out.print(f"  {t('weakness.key')} {plain(owner)}: {manifest[:16]}")
+
+
+def _day(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d")

@@ -106,6 +106,7 @@ def next_version(library: Library, home: PartyHome, whole: Whole, wishes: Wishes
         platforms=whole.contract.platforms,
         accepted_weaknesses=whole.contract.accepted_weaknesses,
         limits=whole.contract.limits,
+        grace_days=whole.contract.grace_days,
         log=whole.contract.log,
         not_before=now - 60,
         expires=wishes.expires,

@@ -172,6 +172,7 @@ class Choice:
     analyses: Mapping[str, int]
     """How often each may run, by id."""
     limits: Limits
+    grace_days: int
     machines: Machines
     not_before: int
     expires: int
@@ -224,6 +225,7 @@ def first_version(library: Library, home: PartyHome, offered: Offer, choice: Cho
         platforms=choice.machines.platforms,
         accepted_weaknesses=choice.machines.weaknesses,
         limits=choice.limits,
+        grace_days=choice.grace_days,
         log=choice.machines.log,
         not_before=choice.not_before,
         expires=choice.expires,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kakoi.broker.ledger import Ledger
+from kakoi.broker.quarantine import Entry, entries_in
 from kakoi.core import encoding
 from kakoi.party.home import PartyHome
 
@@ -45,6 +46,10 @@ class Memory:
         """Contracts and data sets that this party withdrew, and when."""
         with self._open() as db:
             return dict(db.execute("select object, at from withdrawn").fetchall())
+
+    def quarantine(self) -> list[Entry]:
+        """Contracts in quarantine or on the way there."""
+        return entries_in(self._path)
 
     def decisions(self, *, run: str = "", before: int = 2**62, limit: int = 50) -> list[Decided]:
         """Decisions, newest first."""

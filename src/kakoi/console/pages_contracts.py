@@ -15,6 +15,7 @@ from kakoi.console.ceremony import read_assertion, request_options
 from kakoi.console.contracts import Standing, all_standings, earlier_versions, standing
 from kakoi.console.drafting import Wishes, next_version, published, successors
 from kakoi.console.library import Whole
+from kakoi.console.memory import Memory
 from kakoi.console.visit import Visit
 from kakoi.contract.rules import DisclosureRules
 from kakoi.core import encoding
@@ -59,6 +60,8 @@ def _review(visit: Visit, item: Standing) -> dict[str, Any]:
         "item": item,
         "whole": whole,
         "contract": whole.contract,
+        "quarantine": [entry for entry in Memory(visit.console.home).quarantine() if entry.contract == whole.id],
+        "now": visit.console.clock.now(),
         "warnings": review.warnings(whole),
         "before": before,
         "changes": review.changes(before, whole) if before is not None else (),

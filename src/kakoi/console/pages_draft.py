@@ -15,7 +15,7 @@ from kakoi.contract.model import Limits, Role
 from kakoi.contract.rules import DisclosureRules
 from kakoi.core.errors import Fatal, KakoiError, Malformed
 from kakoi.core.records import from_value, to_value
-from kakoi.sdk.draft import DATASHIELD_RULES
+from kakoi.sdk.draft import DATASHIELD_RULES, GRACE_DAYS
 
 _DAY: Final = 86400
 _RULES: Final = (("minimum_cell", 10**6), ("minimum_contributors", 10**6), ("max_digits", 15))
@@ -26,6 +26,7 @@ _LIMITS: Final = (
     ("lease_seconds", 10, 3600, 300),
     ("grain_milliseconds", 100, 3_600_000, 1000),
 )
+_GRACE: Final = ("grace_days", 0, 90, GRACE_DAYS)
 _PASTED: Final = "paste"
 
 
@@ -50,7 +51,7 @@ def _page(visit: Visit, offered: Offer, wrong: KakoiError | None) -> Response:
         ticked=lambda name: set(form.get(name, "").split("\n")),
         rules=[(name, getattr(DATASHIELD_RULES, name), most) for name, most in _RULES],
         noise=[(name, getattr(DATASHIELD_RULES, name)) for name in _NOISE],
-        limits=_LIMITS,
+        limits=(*_LIMITS, _GRACE),
         roles=ROLES,
         outputs=output_sentences,
         begins=_date(now),
@@ -93,6 +94,7 @@ def _choice(visit: Visit, offered: Offer) -> Choice:
             identity: visit.number(f"runs-{identity}", least=1, most=100_000) for identity in _ticked(visit, "analysis")
         },
         limits=Limits(**limits),
+        grace_days=visit.number(_GRACE[0], least=_GRACE[1], most=_GRACE[2]),
         machines=_machines(visit, offered),
         # A contract that begins today begins a minute ago: clocks differ.
         not_before=max(begins, now - 60),

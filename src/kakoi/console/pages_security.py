@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from starlette.responses import Response
 
+from kakoi.console.memory import Memory
 from kakoi.console.trends import Bucket, trend
 from kakoi.console.visit import Visit
 from kakoi.core.errors import KakoiError
@@ -64,6 +65,9 @@ def security_page(visit: Visit) -> Response:
             "security.html",
             stream=True,
             chain=_chain(visit, stream),
+            quarantine=Memory(visit.console.home).quarantine(),
+            titles={item.id: item.contract.title for item in visit.console.library.contracts()},
+            now=now,
             alerts=stream.newest(what="guard.alert", limit=30),
             trend=trend(
                 _buckets(stream, now),

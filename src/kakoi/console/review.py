@@ -297,6 +297,8 @@ def _rest_changes(before: Whole, after: Whole) -> Iterator[Change]:
         was, now = getattr(old.limits, name), getattr(new.limits, name)
         if was != now:
             yield _change(f"limit.{name}", old=was, new=now)
+    if old.grace_days != new.grace_days:
+        yield _change("grace", old=old.grace_days, new=new.grace_days)
     if old.log != new.log:
         yield _change("log", old=old.log.origin, new=new.log.origin)
     if old.expires != new.expires:

@@ -385,6 +385,8 @@ class Contract(Record):
     accepted_weaknesses: Annotated[tuple[Slug, ...], Limit(most=32, unique=True)]
     """Missing isolation layers that all parties accept by name (docs/formats/objects.md)."""
     limits: Limits
+    grace_days: Annotated[int, Limit(most=90)] = 14
+    """Days from when an owner's broker learns of a weakness that touches the contract until it gives no more keys. 0: at once."""
     log: LogKey
     not_before: Seconds
     expires: Seconds

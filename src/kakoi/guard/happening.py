@@ -52,6 +52,7 @@ KINDS: Final[dict[str, Kind]] = {
     "broker.note": Kind(ocsf_class=API_ACTIVITY, activity=2),
     "contract.approved": Kind(ocsf_class=ENTITY_MANAGEMENT, activity=8),
     "contract.withdrawn": Kind(ocsf_class=ENTITY_MANAGEMENT, activity=9, good="medium"),
+    "contract.quarantine": Kind(ocsf_class=ENTITY_MANAGEMENT, activity=9, good="low", bad="high"),
     # The console.
     "console.sign-in": Kind(ocsf_class=AUTHENTICATION, activity=1),
     "console.enrol": Kind(ocsf_class=ACCOUNT_CHANGE, activity=10),

@@ -53,6 +53,8 @@ DATASHIELD_RULES: Final = DisclosureRules(
 )
 """nfilter.tab 3, nfilter.subset 3 (also between the cohorts of two runs) and nfilter.glm 0.33; the others are Kakoi's own.
 Dominance is as statistical offices have it (Hundepool et al., Statistical Disclosure Control, 2012, 4.2): n = 2, k = 85, p = 10."""
+GRACE_DAYS: Final = 14
+"""Days of grace unless the parties agree otherwise (ADR 0153)."""
 _DAY: Final = 86400
 _HEX: Final = re.compile(r"[0-9A-Fa-f]+")
 _LIMITS: Final[Mapping[str, int]] = {"grain_milliseconds": 1000}
@@ -148,6 +150,7 @@ def contract_from_file(
             platforms=platforms,
             accepted_weaknesses=tuple(value.pop("accepted_weaknesses", ())),
             limits=_record(Limits, {**_LIMITS, **value.pop("limits")}, f"{path.name}: limits"),
+            grace_days=value.pop("grace_days", GRACE_DAYS),
             log=log,
             not_before=now - 60,
             expires=now + _DAY * days,

@@ -60,6 +60,7 @@ def form(desk: Desk, bundle: ContractBundle, **changes: str | list[str]) -> Fiel
         "memory_megabytes": "1024",
         "lease_seconds": "300",
         "grain_milliseconds": "1000",
+        "grace_days": "14",
     }
     for identity in manifests:
         fields |= {

@@ -15,7 +15,8 @@ from packaging.version import Version
 
 from kakoi.core.errors import KakoiError, Malformed
 from kakoi.guard.weakness.advisory import Component, matches, parse
-from kakoi.guard.weakness.snapshot import Snapshot, collect, decode, of_zip, parsed, read
+from kakoi.guard.weakness.collecting import collect, of_zip
+from kakoi.guard.weakness.snapshot import Snapshot, decode, parsed, read
 from support.tree import ROOT
 
 SNAPSHOT = ROOT / "requirements/advisories.json"

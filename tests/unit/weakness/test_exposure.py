@@ -10,8 +10,8 @@ from kakoi.attest.report import Check, Claims, Component, Measurement, Verdict
 from kakoi.core.errors import Misuse
 from kakoi.core.ids import ObjectId
 from kakoi.guard.weakness import advisory
+from kakoi.guard.weakness.bill import Bill
 from kakoi.guard.weakness.exposure import NOT_ASKED, PastRun, Released, Today, ask, question
-from kakoi.guard.weakness.sbom import Bill
 
 CODE, OTHER = "aa" * 32, "bb" * 32
 

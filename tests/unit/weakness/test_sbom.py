@@ -11,6 +11,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from kakoi.core.errors import KakoiError, Malformed, Misuse
 from kakoi.enclave import image
+from kakoi.guard.weakness import bill as bills
 from kakoi.guard.weakness import sbom
 from support.command_line import runner
 from support.tree import ROOT
@@ -35,7 +36,7 @@ def test_an_images_bill_names_every_file_and_package_and_its_measurement(
     data = files[0].read_bytes()
     assert data == files[1].read_bytes()
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(data.decode()) is None
-    bill = sbom.read(data)
+    bill = bills.read(data)
     assert bill.measurement == image.measure(built).hex()
     assert {(p.name, p.version) for p in bill.packages} == {
         (p.name, p.version) for p in sbom.of_lock(LOCK.read_text("utf-8"))
@@ -57,7 +58,7 @@ def test_a_component_as_it_is_installed_here(component: str, capsys: pytest.Capt
     done = runner(capsys)("sbom", component)
     assert done.code == 0, done.err
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(done.out) is None
-    names = {package.name for package in sbom.read(done.out.encode()).packages}
+    names = {package.name for package in bills.read(done.out.encode()).packages}
     assert "cryptography" in names
     assert ("sqlalchemy" in names) == (component == "hub")
     assert ("duckdb" in names) == (component == "enclave")
@@ -73,6 +74,6 @@ def test_mistakes(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatc
         sbom.of_lock("# nothing\n")
     for data in (b"", b"{}", b'{"bomFormat": "CycloneDX"}', b"[]"):
         with pytest.raises(KakoiError, match="CycloneDX"):
-            sbom.read(data)
+            bills.read(data)
     with pytest.raises(Misuse):
-        sbom.read_file(tmp_path / "none.json")
+        bills.read_file(tmp_path / "none.json")

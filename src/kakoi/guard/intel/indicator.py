@@ -4,7 +4,8 @@ Source: STIX 2.1 (OASIS), §4.7 indicator, §9 patterns. Of the pattern language
 richer needs an event stream to be matched with and must not be half understood:
 
     [ipv4-addr:value = '198.51.100.7']        [ipv4-addr:value ISSUBSET '198.51.100.0/24']       likewise ipv6-addr
-    [x-kakoi-key:fingerprint = '<64 hex>']    a party's or session's key
+    [x-kakoi-key:fingerprint = '<64 hex>']    a party's or session's key, or a party's id
+    [x509-certificate:hashes.'SHA-256' = '<64 hex>']                                               a TLS certificate
     [x-kakoi-measurement:value = '<hex>']     measured code
     [x-kakoi-platform:identity = '<hex>']     a machine: PPID, chip id
     [software:name = 'duckdb' AND software:version = '2.0.1']                                      a package
@@ -24,11 +25,12 @@ from typing import Any, Final, Literal
 
 from kakoi.core.errors import Malformed
 
-Kind = Literal["address", "key", "measurement", "platform", "package"]
+Kind = Literal["address", "key", "certificate", "measurement", "platform", "package"]
 UNSTATED: Final = 50
 """Confidence of an indicator that states none: STIX leaves it open, and silence is not certainty."""
 FOREVER: Final = 2**53
 _ONE: Final = re.compile(r"^\[\s*([a-z0-9-]+):([a-z_]+)\s*(=|ISSUBSET)\s*'([^'\\]{1,256})'\s*\]$")
+_CERTIFICATE: Final = re.compile(r"^\[\s*x509-certificate:hashes\.'SHA-256'\s*=\s*'([0-9A-Fa-f]{64})'\s*\]$")
 _PACKAGE: Final = re.compile(
     r"^\[\s*software:name\s*=\s*'([A-Za-z0-9._-]{1,100})'\s+AND\s+software:version\s*=\s*'([^'\\]{1,64})'\s*\]$"
 )
@@ -112,6 +114,8 @@ def pattern(text: str) -> tuple[Kind, str] | None:
     """Kind and value of a pattern that can be acted on; None for any other."""
     if (package := _PACKAGE.match(text)) is not None:
         return "package", f"{re.sub(r'[-_.]+', '-', package[1]).lower()}=={package[2]}"
+    if (certificate := _CERTIFICATE.match(text)) is not None:
+        return "certificate", certificate[1].lower()
     if (one := _ONE.match(text)) is None:
         return None
     subject, member, operator, value = one.groups()
@@ -119,7 +123,9 @@ def pattern(text: str) -> tuple[Kind, str] | None:
         return _address(subject, operator, value)
     kind, form = _HEX_KINDS.get((subject, member), ("key", re.compile(r"(?!)")))
     value = value.lower()
-    return (kind, value) if operator == "=" and form.match(value) else None
+    # A register that nobody measured anything into has the same value everywhere: whoever names it names every machine.
+    blank = not value.strip("0") or not value.strip("f")
+    return (kind, value) if operator == "=" and form.match(value) and not blank else None
 
 
 def _address(subject: str, operator: str, value: str) -> tuple[Kind, str] | None:
@@ -129,10 +135,12 @@ def _address(subject: str, operator: str, value: str) -> tuple[Kind, str] | None
         return None
     if f"ipv{network.version}-addr" != subject or (operator == "=" and network.num_addresses != 1):
         return None
-    # Whoever lists half of the internet blocks everybody, by mistake or on purpose.
-    if network.prefixlen < {4: 16, 6: 32}[network.version]:
-        return None
-    return "address", str(network)
+    return ("address", str(network)) if is_narrow(network) else None
+
+
+def is_narrow(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bool:
+    """Whether an indicator may name it: whoever lists half of the internet blocks everybody, by mistake or on purpose."""
+    return network.prefixlen >= {4: 16, 6: 32}[network.version]
 
 
 def seconds(text: str) -> int:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from kakoi.core.errors import Malformed
-from kakoi.guard.intel.indicator import Indicator, Kind, SetAside, parse
+from kakoi.guard.intel.indicator import Indicator, Kind, SetAside, is_narrow, parse
 
 KIND: Final = "kakoi/indicators/v1"
 FILE: Final = "indicators.json"
@@ -30,14 +31,14 @@ class Indicators:
     sources: Mapping[str, int] = field(default_factory=dict)
     items: tuple[Indicator, ...] = ()
 
+    def believed(self, item: Indicator) -> bool:
+        """Whether confidence and the trust in its source suffice. An unknown source is believed in nothing."""
+        return item.confidence * self.sources.get(item.source, 0) >= self.minimum * 100
+
     def acting(self, kind: Kind, now: int) -> dict[str, Indicator]:
-        """Indicators of a kind that act now, by value: valid, and believed enough. An unknown source is believed in nothing."""
+        """Indicators of a kind that act now, by value: in their time, and believed. ``index.Index`` answers for single values."""
         return {
-            item.value: item
-            for item in self.items
-            if item.kind == kind
-            and item.active(now)
-            and item.confidence * self.sources.get(item.source, 0) >= self.minimum * 100
+            item.value: item for item in self.items if item.kind == kind and item.active(now) and self.believed(item)
         }
 
     def trusting(self, source: str, trust: int) -> Indicators:
@@ -90,7 +91,9 @@ def decode(data: bytes) -> Indicators:
 def _sound(item: Indicator) -> bool:
     texts = (item.id, item.kind, item.value, item.source, item.tlp, item.modified)
     numbers = (item.confidence, item.valid_from, item.valid_until)
-    return all(isinstance(text, str) for text in texts) and all(type(number) is int for number in numbers)
+    if not all(isinstance(text, str) for text in texts) or not all(type(number) is int for number in numbers):
+        return False
+    return item.kind in get_args(Kind) and (item.kind != "address" or is_narrow(ip_network(item.value)))
 
 
 def load(directory: Path) -> Indicators:

@@ -25,7 +25,7 @@ from kakoi.attest.report import Claims, Verdict
 from kakoi.core.errors import Misuse
 from kakoi.guard.registers import code_of
 from kakoi.guard.weakness.advisory import Advisory, Component, matches, normal
-from kakoi.guard.weakness.sbom import Bill
+from kakoi.guard.weakness.bill import Bill
 
 _TCB: Final = re.compile(r"^([a-z-]+)(?:/([A-Za-z0-9]+))?:([A-Za-z0-9._-]+)<(\d+)$")
 _VENDOR: Final = re.compile(r"^(INTEL-SA-\d+|AMD-SB-\d+(\.\d+)?|INTEL-DOC-\S+)$")
@@ -170,14 +170,13 @@ def _vendor(identity: str) -> Question:
 
 def _packages(about: Callable[[Sequence[Component]], list[str]], bills: Mapping[str, Bill]) -> Question:
     def reasons(run: PastRun) -> tuple[str, ...]:
-        found: list[str] = []
-        for measurement in run.measurements or ("",):
-            bill = bills.get(measurement)
-            if bill is None:
-                found.append(f"nobody gave the bill of image {measurement[:16] or 'unknown'}: it may hold the package")
-            else:
-                found += [f"image {measurement[:16]}: {reason}" for reason in about(bill.packages)]
-        return tuple(sorted(set(found)))
+        # A platform measures one image into several registers, and its bill names one of them.
+        known = [measurement for measurement in run.measurements if measurement in bills]
+        if not known:
+            image = run.measurements[0][:16] if run.measurements else "unknown"
+            return (f"nobody gave the bill of image {image}: it may hold the package",)
+        found = {f"image {m[:16]}: {reason}" for m in known for reason in about(bills[m].packages)}
+        return tuple(sorted(found))
 
     return reasons
 

@@ -13,7 +13,6 @@ import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import Any, Final
 
 from cyclonedx.model import HashAlgorithm, HashType, Property
@@ -27,9 +26,9 @@ from packaging.requirements import Requirement
 
 from kakoi.core.encoding import sha256
 from kakoi.core.errors import Malformed, Misuse
-from kakoi.guard.weakness.advisory import Component, normal
+from kakoi.guard.weakness.advisory import normal
+from kakoi.guard.weakness.bill import MEASUREMENT
 
-MEASUREMENT: Final = "kakoi:measurement"
 COMPONENTS: Final = ("owner", "hub", "console", "enclave", "analyst", "guard")
 _NAMESPACE: Final = uuid.UUID("5d3d8a52-6a67-5e0f-9c35-0d2f6d1f3b6c")
 _PIN: Final = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==([^\s;\\]+)", re.MULTILINE)
@@ -144,42 +143,3 @@ def _stable(text: str) -> bytes:
     digest = sha256(json.dumps(value, sort_keys=True).encode()).hex()
     value["serialNumber"] = f"urn:uuid:{uuid.uuid5(_NAMESPACE, digest)}"
     return json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True).encode() + b"\n"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bill:
-    """What is read back from a document: the measurement it belongs to, empty if none, and its packages."""
-
-    name: str
-    measurement: str
-    packages: tuple[Component, ...]
-
-
-def read(data: bytes) -> Bill:
-    """Packages of a CycloneDX document. Raises Malformed (``sbom.document``)."""
-    try:
-        value = json.loads(data)
-        if value["bomFormat"] != "CycloneDX":
-            raise ValueError
-        head = value.get("metadata", {})
-        measurement = next((p["value"] for p in head.get("properties", ()) if p["name"] == MEASUREMENT), "")
-        packages = tuple(
-            Component(name=str(item["name"]), version=str(item["version"]))
-            for item in value.get("components", ())
-            if str(item.get("purl", "")).startswith("pkg:pypi/")
-        )
-        return Bill(name=str(head["component"]["name"]), measurement=str(measurement), packages=packages)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise Malformed(
-            "sbom.document", "expected a CycloneDX document in JSON, got something else", hint="kakoi sbom makes one"
-        ) from None
-
-
-def read_file(path: Path) -> Bill:
-    """The same from a file. Raises Misuse, Malformed."""
-    try:
-        return read(path.read_bytes())
-    except OSError:
-        raise Misuse(
-            "file.missing", f"expected a CycloneDX document in {path}, found none", hint="kakoi sbom"
-        ) from None

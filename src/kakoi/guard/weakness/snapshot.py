@@ -6,15 +6,11 @@ JSON with the members ``kind``, ``source``, ``revision``, ``date`` and ``advisor
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-
-import yaml
 
 from kakoi.core.errors import Malformed, Misuse
 from kakoi.guard.weakness.advisory import ECOSYSTEM, Advisory, parse
@@ -22,7 +18,6 @@ from kakoi.guard.weakness.advisory import ECOSYSTEM, Advisory, parse
 KIND: Final = "kakoi/advisory-snapshot/v1"
 MAX_BYTES: Final = 256 * 1024 * 1024
 """Of a file of advisories; all of PyPI's together are a tenth of it."""
-MAX_RECORD_BYTES: Final = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,14 +77,15 @@ def decode(data: bytes) -> Snapshot:
 
 def read(path: Path) -> Snapshot:
     """A snapshot from a file. Raises Misuse, Malformed."""
-    return decode(_bytes(path))
+    return decode(contents(path))
 
 
-def _bytes(path: Path) -> bytes:
+def contents(path: Path) -> bytes:
+    """A file of advisories as bytes, within bounds. Raises Misuse, Malformed."""
     try:
         if path.stat().st_size > MAX_BYTES:
             raise Malformed("advisory.size", f"expected at most {MAX_BYTES >> 20} MiB of advisories, got more")
-        return path.read_bytes()
+        return path.readcontents()
     except OSError:
         raise Misuse(
             "file.missing", f"expected a file of advisories in {path}, found none", hint="check the path"
@@ -99,58 +95,3 @@ def _bytes(path: Path) -> bytes:
 def parsed(records: Iterable[Any]) -> tuple[Advisory, ...]:
     """Records that are about packages of PyPI and were not withdrawn. Raises Malformed for one that cannot be read."""
     return tuple(found for record in records if (found := parse(record)) is not None)
-
-
-def collect(path: Path) -> tuple[Advisory, ...]:
-    """Advisories of a snapshot, of one OSV record (JSON or YAML), of a zip of them, or of a directory, subdirectories included.
-
-    Raises Misuse, Malformed: one unreadable record refuses all.
-    """
-    if path.is_dir():
-        return parsed(_of_directory(path))
-    data = _bytes(path)
-    if data[:4] == b"PK\x03\x04":
-        return parsed(of_zip(data))
-    if path.suffix == ".json" and f'"{KIND}"'.encode() in data[:200]:
-        return decode(data).advisories
-    return parsed([_loaded(path.name, data)])
-
-
-def _of_directory(path: Path) -> Iterator[Any]:
-    for file in sorted(item for item in path.rglob("*") if item.suffix in (".json", ".yaml", ".yml")):
-        yield _loaded(file.name, _bytes(file))
-
-
-def of_zip(data: bytes) -> Iterator[Any]:
-    """Records of a zip file, as OSV publishes one for each ecosystem. Each is bounded before it is unpacked."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            total = 0
-            for entry in archive.infolist():
-                total += entry.file_size
-                if entry.file_size > MAX_RECORD_BYTES or total > 4 * MAX_BYTES:
-                    raise Malformed(
-                        "advisory.size", "expected advisories of ordinary size in the zip file, got larger ones"
-                    )
-                if entry.filename.endswith((".json", ".yaml", ".yml")):
-                    with archive.open(entry) as file:
-                        yield _loaded(entry.filename, file.read(MAX_RECORD_BYTES))
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError):
-        raise Malformed("advisory.zip", "expected a zip file, got a damaged one", hint="fetch it again") from None
-
-
-def _loaded(name: str, data: bytes) -> Any:
-    try:
-        return json.loads(data) if name.endswith(".json") else yaml.load(data, Loader=_Loader)  # noqa: S506 - a safe loader
-    except (ValueError, yaml.YAMLError, RecursionError):
-        raise Malformed("advisory.file", f"expected JSON or YAML in {name[:80]}, got something else") from None
-
-
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Safe, and it leaves dates as text, so that nothing becomes another type."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag == "tag:yaml.org,2002:null"]
-    for first, resolvers in _Loader.yaml_implicit_resolvers.items()
-}
