@@ -192,7 +192,7 @@ def test_every_member_of_a_contract_draft_is_documented() -> None:
     assert set(tomllib.loads(example("contract"))) <= members
     assert members == {
         *("title", "purpose", "version", "supersedes", "party", "data", "analysis", "recipients"),
-        *("limits", "accepted_weaknesses", "days", "code"),
+        *("limits", "accepted_weaknesses", "days", "code", "grace_days"),
     }
 
 
@@ -209,7 +209,7 @@ def test_what_may_be_left_out_of_a_contract(tmp_path: Path) -> None:
     value = tomllib.loads(contract_text())
     documented = rows("A contract")
     optional = {name for name, meaning in documented.items() if meaning.startswith("optional")}
-    assert optional == {"version", "supersedes", "accepted_weaknesses", "code"}
+    assert optional == {"version", "supersedes", "accepted_weaknesses", "code", "grace_days"}
     for name in value:
         text = toml({key: item for key, item in value.items() if key != name})
         if name in optional:

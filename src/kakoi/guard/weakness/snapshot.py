@@ -85,7 +85,7 @@ def contents(path: Path) -> bytes:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise Malformed("advisory.size", f"expected at most {MAX_BYTES >> 20} MiB of advisories, got more")
-        return path.readcontents()
+        return path.read_bytes()
     except OSError:
         raise Misuse(
             "file.missing", f"expected a file of advisories in {path}, found none", hint="check the path"
