@@ -6,6 +6,9 @@ The attestation service is on loopback and lies on demand. Each lie is refused b
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -26,7 +29,9 @@ from kakoi.cli.demo.data import write_hospitals
 from kakoi.cli.demo.stage import Stage
 from kakoi.cli.hub import log_key
 from kakoi.cli.ui import SystemClock
+from kakoi.core.errors import Refused
 from kakoi.core.ids import ObjectId
+from kakoi.enclave.keeper.drive import SILENT_ATTEMPTS
 from kakoi.enclave.sandbox import layers
 from kakoi.net.client import HubClient
 from kakoi.sdk.run import Opened, RunDenied, await_run, bindings, load_agreement, open_result, request_run
@@ -209,3 +214,39 @@ def test_a_silent_service(world: TokenWorld) -> None:
         ledger.close()
     world.service.answer = honest
     assert world.result(demanding, run).verified.verdicts
+
+
+def test_a_service_that_stays_silent_ends_the_run_with_a_reason(world: TokenWorld) -> None:
+    """After a few attempts the analyst hears which word was missing, and ``kakoi result status`` says it again."""
+    world.service.answer = lambda body: b"try later"
+    demanding = world.contracts[0]
+    run, agreement = world.ask(demanding), load_agreement(world.client, demanding)
+    with pytest.raises(Refused) as caught:
+        await_run(
+            world.client,
+            agreement,
+            run,
+            clock=SystemClock(),
+            seconds=300,
+            tell=lambda kind, who: None,
+        )
+    assert caught.value.code == "evidence.token"
+    assert world.client.run(run).attempt == SILENT_ATTEMPTS
+    for home in world.cast.hospitals:
+        ledger = Ledger(home.path / "ledger.sqlite")
+        assert not [d for d in ledger.decisions() if d["run"] == run and (d["step"], d["outcome"]) == ("grant", "yes")]
+        ledger.close()
+    researcher = world.cast.researcher.path
+    arguments = ["result", "status", run, demanding, "--party", str(researcher), "--hub", world.stage.hub_url]
+    told = subprocess.run(
+        [sys.executable, "-m", "kakoi.cli", *arguments, "--key-file", str(researcher / "key")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env={**os.environ, "NO_COLOR": "1", "COLUMNS": "200", "KAKOI_LANG": "en"},
+    )
+    assert told.returncode == Refused.exit_code
+    assert "evidence.token" in told.stderr
+    world.service.answer = honest
+    assert world.result(demanding, world.ask(demanding)).verified.verdicts

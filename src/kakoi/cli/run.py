@@ -1,4 +1,4 @@
-"""``kakoi run``, ``kakoi result open`` and ``kakoi verify``."""
+"""``kakoi run``, ``kakoi result status``, ``kakoi result open`` and ``kakoi verify``."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ from kakoi.core.ids import ObjectId, parse_id
 from kakoi.party.files import read_limited, write_private
 from kakoi.sdk.ask import can_be_asked
 from kakoi.sdk.released import outputs_of
-from kakoi.sdk.run import Opened, await_run, bindings, load_agreement, open_result, request_run
+from kakoi.sdk.run import Following, Opened, await_run, bindings, load_agreement, open_result, request_run
 from kakoi.sdk.verify import VerifiedResult, verify_result
+from kakoi.sdk.waiting import Waiting
+from kakoi.wire.messages import SealedResult
 from kakoi.wire.result import ResultFile
 
 result_app = typer.Typer(no_args_is_help=True, help=t("help.result"))
@@ -67,9 +69,8 @@ def run(
                 run_id,
                 clock=SystemClock(),
                 seconds=seconds,
-                tell=lambda kind, sender: err.print(
-                    t("run.step", what=kind.split("/")[1], who=sender or t("run.enclave"))
-                ),
+                tell=_said,
+                waits=lambda waiting: err.print(_waiting(waiting)),
             )
         except Refused as error:
             show_error(error)
@@ -77,6 +78,33 @@ def run(
                 err.print(t("ask.how", contract=agreement.id, run=run_id), soft_wrap=True)
             raise typer.Exit(error.exit_code) from None
         finish(open_result(client, home, sealed, verifiers=with_software), out_file)
+
+
+def _said(kind: str, sender: str) -> None:
+    err.print(t("run.step", what=kind.split("/")[1], who=sender or t("run.enclave")))
+
+
+def _waiting(waiting: Waiting) -> str:
+    """What a run waits for, in one line."""
+    said = t(f"run.waits-{waiting.what}", names=", ".join(waiting.names))
+    return said + (t("run.attempt", number=waiting.attempt) if waiting.attempt > 1 else "")
+
+
+@result_app.command("status", help=t("help.result-status"))
+def status(
+    run_id: Annotated[str, typer.Argument(help=t("help.run-id"))],
+    contract: Annotated[str, typer.Argument(help=t("help.contract-id"))],
+    party: Party,
+    hub: HubUrl,
+    key_file: KeyFile = None,
+) -> None:
+    """Where a run is and what it waits for. A run that was denied or has failed gives that error and its exit code."""
+    with errors_as_exit_codes(), at_hub(hub, party, key_file) as (client, _):
+        following = Following(client, load_agreement(client, parse_id(contract)), parse_id(run_id))
+        found: SealedResult | Waiting | None = None
+        while found is None:
+            found = following.look(wait=0, tell=_said)
+        out.print(t("run.is-done") if isinstance(found, SealedResult) else _waiting(found))
 
 
 @result_app.command("open", help=t("help.result-open"))

@@ -18,8 +18,10 @@ from kakoi.net.bundle import fetch_bundle
 from kakoi.net.client import HubClient
 from kakoi.party.files import read_limited, write_private
 from kakoi.party.home import PartyHome
+from kakoi.sdk import waiting
 from kakoi.sdk.alarm import alarmed_by_forks
 from kakoi.sdk.verify import VerifiedResult, Verifiers, verify_result
+from kakoi.sdk.waiting import Waiting, Waits
 from kakoi.tlog import checkpoint as checkpoints
 from kakoi.tlog.leaf import PASSPORT_KIND, leaf_hash
 from kakoi.tlog.proof import LogProof
@@ -30,6 +32,7 @@ from kakoi.wire.messages import (
     Denial,
     KeyGrant,
     Lease,
+    Release,
     RunFailure,
     RunRequest,
     SealedResult,
@@ -49,6 +52,7 @@ _KINDS: Final = (
     Denial.KIND,
     RunFailure.KIND,
     SealedResult.KIND,
+    *waiting.KINDS,
 )
 Tell = Callable[[str, str], None]
 """Progress: the kind of message that arrived, and who sent it (empty for an enclave)."""
@@ -104,40 +108,84 @@ def request_run(
     return envelope.payload_id
 
 
-def await_run(
-    hub: HubClient, agreement: Agreement, run: ObjectId, *, clock: Clock, seconds: int, tell: Tell
-) -> SealedResult:
-    """Wait until the run has ended. Raises RunDenied, Refused for an enclave's failure, Unavailable after ``seconds``."""
-    analysis = RunRequest.decode(hub.get_object(run).payload).analysis
-    if analysis not in agreement.analyses:
-        raise Refused("request.analysis", "expected a run of an analysis that the contract names, got another")
-    machine = AnalystRun(agreement=agreement, run=run, owners=agreement.owners_of(analysis), sessions={})
-    after, deadline = 0, clock.now() + seconds
-    while clock.now() < deadline:
-        page = hub.feed(after=after, kinds=_KINDS, refs={"run": run}, wait=2)
+class Following:
+    """One run as its analyst follows it: page by page of what was said about it."""
+
+    def __init__(self, hub: HubClient, agreement: Agreement, run: ObjectId) -> None:
+        """Raises Refused if the run is of no analysis of this contract."""
+        analysis = RunRequest.decode(hub.get_object(run).payload).analysis
+        if analysis not in agreement.analyses:
+            raise Refused("request.analysis", "expected a run of an analysis that the contract names, got another")
+        self._hub, self._agreement, self._run, self._after = hub, agreement, run, 0
+        owners = agreement.owners_of(analysis)
+        self._machine = AnalystRun(agreement=agreement, run=run, owners=owners, sessions={})
+        self._waits = Waits(agreement=agreement, run=run, owners=owners)
+
+    def look(self, *, wait: int, tell: Tell) -> SealedResult | Waiting | None:
+        """The result; or, if nothing was said for ``wait`` seconds, what the run waits for; else None: look again.
+
+        Raises RunDenied, Refused for an enclave's failure, Unavailable ``run.ended`` for an end that nobody gave a reason for.
+        """
+        page = self._hub.feed(after=self._after, kinds=_KINDS, refs={"run": self._run}, wait=wait)
+        state = None if page.items else self._hub.run(self._run)
+        if state is not None and state.state in ("failed", "abandoned"):
+            # The reason may have come between the two questions.
+            page = self._hub.feed(after=self._after, kinds=_KINDS, refs={"run": self._run})
+            if not page.items:
+                raise _ended(self._waits.now(state))
         for item in page.items:
-            envelope = hub.get_object(item.id)
-            tell(item.kind, _sender(agreement, item.kind, envelope.payload))
-            outcome = machine.handle(Arrived(kind=item.kind, envelope=envelope))
+            envelope = self._hub.get_object(item.id)
+            tell(item.kind, _sender(self._agreement, item.kind, envelope.payload))
+            self._waits.saw(item.kind, envelope)
+            outcome = self._machine.handle(Arrived(kind=item.kind, envelope=envelope))
             if outcome is not None:
-                return _result_of(outcome, agreement)
-        after = page.next
-        if not page.items and hub.run(run).state in ("failed", "abandoned"):
-            raise Unavailable(
-                "run.ended",
-                "expected a result, got none: the enclave gave up without one",
-                hint="the operator's enclave log says why; the run can be asked for again",
-            )
+                return _result_of(outcome, self._agreement)
+        self._after = page.next
+        return self._waits.now(state) if state is not None and not page.items else None
+
+
+def _ended(last: Waiting) -> Unavailable:
+    whom = f" (the last attempt waited for {', '.join(last.names)})" if last.names else ""
+    return Unavailable(
+        "run.ended",
+        f"expected a result, got none: the enclave gave up without one{whom}",
+        hint="the operator's enclave log says why; the run can be asked for again",
+    )
+
+
+def await_run(
+    hub: HubClient,
+    agreement: Agreement,
+    run: ObjectId,
+    *,
+    clock: Clock,
+    seconds: int,
+    tell: Tell,
+    waits: Callable[[Waiting], None] = lambda waiting: None,
+) -> SealedResult:
+    """Wait until the run has ended; ``waits`` hears what it waits for whenever that changes.
+
+    Raises RunDenied, Refused for an enclave's failure, Unavailable after ``seconds``.
+    """
+    following, last, deadline = Following(hub, agreement, run), None, clock.now() + seconds
+    while clock.now() < deadline:
+        found = following.look(wait=2, tell=tell)
+        if isinstance(found, SealedResult):
+            return found
+        if found is not None and found != last:
+            last = found
+            waits(found)
+    whom = f"; it waits for {', '.join(last.names)}" if last is not None and last.names else ""
     raise Unavailable(
         "run.timeout",
-        f"expected a result within {seconds} seconds, got none",
-        hint="it may still arrive: kakoi result open",
+        f"expected a result within {seconds} seconds, got none{whom}",
+        hint="it may still arrive: kakoi result status, kakoi result open",
     )
 
 
 def _sender(agreement: Agreement, kind: str, payload: bytes) -> str:
     try:
-        for cls in (Challenge, KeyGrant, Lease, Denial):
+        for cls in (Challenge, KeyGrant, Lease, Release, Denial):
             if kind == cls.KIND:
                 return agreement.cards[cls.decode(payload).owner].record.name
         return ""

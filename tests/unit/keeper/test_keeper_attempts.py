@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import pytest
 
+from kakoi.attest.policy import TokenPolicy
+from kakoi.attest.report import Evidence
+from kakoi.contract.model import Contract
 from kakoi.contract.sign import seal
 from kakoi.core import crypto
 from kakoi.core.crypto import SigningKey
 from kakoi.core.dsse import Envelope
 from kakoi.core.errors import Refused, Unavailable
 from kakoi.core.ids import ObjectId
-from kakoi.enclave.keeper.drive import Drive, Enclave
+from kakoi.enclave.keeper.drive import SILENT_ATTEMPTS, Drive, Enclave
+from kakoi.evidence.tokens import SILENT
+from kakoi.hub.runs import MAX_ATTEMPTS
 from kakoi.net.answers import Claim, FeedItem, FeedPage, RunState
 from kakoi.net.client import HubClient
 from kakoi.testing.memory_hub import MemoryHub
-from kakoi.testing.world import seeded
+from kakoi.testing.world import World, seeded
+from kakoi.wire.analyst_run import AnalystRun, Arrived
 from kakoi.wire.enclave_run import CloseFailed, MessageArrived
-from kakoi.wire.messages import Denial, RecipientKey, RunFailure, SealedResult
+from kakoi.wire.messages import Denial, RecipientKey, RunFailure, SealedResult, Session
 from support.conversation import Conversation
 
 
@@ -85,13 +91,14 @@ class Attempt:
         for envelope in (*parts, self.talk.request.envelope):
             self.hub.put_object(envelope)
 
-    def drive(self) -> Drive:
+    def drive(self, **parts: Any) -> Drive:
         enclave = Enclave(
             hub=cast(HubClient, self.hub),
-            producer=cast(Any, Nothing()),
+            producer=cast(Any, parts.pop("producer", Nothing())),
             engine=cast(Any, Nothing()),
             missing_layers=(),
             tell=lambda run, step: self.told.append(step),
+            **parts,
         )
         claim = Claim(run=self.talk.request.id, attempt=self.number, token="0" * 64)
         return Drive(enclave, claim)
@@ -213,3 +220,89 @@ def test_a_contract_that_does_not_hold_ends_the_run_before_any_session() -> None
     attempt.drive().carry_out()
     assert attempt.hub.said == ["failed"]
     assert attempt.told == ["refused before a session: contract.approval-missing"]
+
+
+class Hardware:
+    """Answers with a statement that nobody judges here."""
+
+    def evidence(self, report_data: bytes) -> Evidence:
+        return Evidence(platform="software", statement=report_data, parts=())
+
+
+class Silent:
+    """An attestation service, or a device, that does not answer. ``code``: what is said of it."""
+
+    def __init__(self, code: str = SILENT) -> None:
+        self._error = Unavailable(code, "expected an answer, got none", hint="is it reachable?")
+
+    def token(self, evidence: Evidence, report_data: bytes) -> bytes:
+        raise self._error
+
+    def evidence(self, report_data: bytes) -> Evidence:
+        raise self._error
+
+
+def demanding() -> Conversation:
+    """A contract that demands a token beside the evidence."""
+
+    def change(contract: Contract) -> Contract:
+        claims = contract.platforms.accepted[0]
+        token = TokenPolicy(accompanies="software", service="intel-trust-authority", claims=claims)
+        return replace(contract, platforms=replace(contract.platforms, tokens=(token,)))
+
+    return Conversation(world=World(change_contract=change))
+
+
+def asked(number: int) -> Attempt:
+    """An attempt whose owners have all challenged it."""
+    attempt = Attempt(number, talk=demanding())
+    for owner in attempt.talk.world.owners:
+        attempt.hub.put_object(attempt.talk.challenge(owner, attempt=number))
+    return attempt
+
+
+@pytest.mark.parametrize("number", range(1, SILENT_ATTEMPTS))
+def test_a_silent_service_is_asked_again_in_the_next_attempt(number: int) -> None:
+    attempt = asked(number)
+    drive = attempt.drive(producer=Hardware(), token_clients={"intel-trust-authority": Silent()})
+    with pytest.raises(Unavailable) as caught:
+        drive.carry_out()
+    assert caught.value.code == SILENT
+    assert not attempt.hub.of_kind(Session.KIND)
+    assert "failed" not in attempt.hub.said
+
+
+def test_the_last_attempt_tells_the_analyst_and_shows_evidence_without_the_token() -> None:
+    """Signed by a session that no owner gives a key, because it lacks what the contract demands."""
+    attempt = asked(SILENT_ATTEMPTS)
+    attempt.drive(producer=Hardware(), token_clients={"intel-trust-authority": Silent()}).carry_out()
+    (session,) = attempt.hub.of_kind(Session.KIND)
+    assert Session.decode(session.payload).evidence.parts == ()
+    (failure,) = attempt.hub.of_kind(RunFailure.KIND)
+    said = RunFailure.decode(failure.payload)
+    assert (said.code, said.session, said.attempt) == (SILENT, session.payload_id, SILENT_ATTEMPTS)
+    assert "failed" in attempt.hub.said
+    analyst = AnalystRun(
+        agreement=attempt.talk.agreement,
+        run=attempt.talk.request.id,
+        owners=attempt.talk.agreement.owners_of(attempt.talk.request.record.analysis),
+        sessions={},
+    )
+    analyst.handle(Arrived(kind=Session.KIND, envelope=session))
+    outcome = analyst.handle(Arrived(kind=RunFailure.KIND, envelope=failure))
+    assert outcome is not None
+    assert outcome.failure == said
+
+
+def test_other_silence_is_not_blamed_on_a_service() -> None:
+    """Hardware that does not answer can sign nothing: the attempt ends, and the hub's limit of attempts with it."""
+    for number in (1, SILENT_ATTEMPTS, 5):
+        attempt = asked(number)
+        with pytest.raises(Unavailable) as caught:
+            attempt.drive(producer=Silent("evidence.device"), token_clients={}).carry_out()
+        assert caught.value.code == "evidence.device"
+        assert not attempt.hub.of_kind(RunFailure.KIND)
+
+
+def test_the_enclave_gives_a_reason_before_the_hub_gives_up() -> None:
+    assert SILENT_ATTEMPTS < MAX_ATTEMPTS

@@ -31,7 +31,7 @@ from kakoi.enclave.keeper.opt_out import OptOuts, open_list_keys
 from kakoi.enclave.keeper.publish import publish
 from kakoi.enclave.keeper.session import Producer, SessionKeys
 from kakoi.enclave.keeper.work import Ended, Engine, Judged, Task, Work
-from kakoi.evidence.tokens import TokenClient, WithTokens
+from kakoi.evidence.tokens import SILENT, TokenClient, WithTokens
 from kakoi.net.answers import Claim
 from kakoi.net.bundle import fetch_bundle
 from kakoi.net.client import HubClient
@@ -74,6 +74,8 @@ OWNERS_SECONDS: Final = 300
 """How long to wait for the owners' challenges, and again for their answers."""
 CLAIM_SECONDS: Final = 30
 """Lease of the claim on a run, unless told otherwise; renewed at a third of it."""
+SILENT_ATTEMPTS: Final = 3
+"""In how many attempts a demanded attestation service may stay silent: the last of them tells the analyst. Fewer than the hub's own limit."""
 _KINDS: Final = (Challenge.KIND, Denial.KIND, KeyGrant.KIND, Lease.KIND, Release.KIND)
 _TICK_SECONDS: Final = 0.5
 _NOT_OURS: Final = frozenset({"hub.claim", "hub.run-ended"})
@@ -251,29 +253,49 @@ class Drive:
     def _make_session(self, machine: EnclaveRun, instruction: MakeSession) -> SessionMade:
         self._tell("asks the hardware for evidence")
         self._lease.asked(0)
-        self._session = self._keys.session(
-            self._producer(machine.agreement.contract),
+        silent: Refused | None = None
+        try:
+            self._session = self._new_session(machine, instruction, self._producer(machine.agreement.contract))
+        except Unavailable as error:
+            silent = self._silent_service(error)
+            # A failure needs a session that signs it. This one lacks what the contract demands, so no owner gives it a key.
+            self._session = self._new_session(machine, instruction, self._enclave.producer)
+        self._put(self._session)
+        if silent is not None:
+            raise silent
+        return SessionMade(session=self._session.payload_id)
+
+    def _new_session(self, machine: EnclaveRun, instruction: MakeSession, producer: Producer) -> Envelope:
+        return self._keys.session(
+            producer,
             run=self._run_id,
             attempt=machine.attempt,
             contract=machine.agreement.id,
             challenges=instruction.challenges,
             missing_layers=self._enclave.missing_layers,
         )
-        self._put(self._session)
-        return SessionMade(session=self._session.payload_id)
+
+    def _silent_service(self, error: Unavailable) -> Refused:
+        """What ends the run, if an attestation service was silent too often. Raises ``error`` if another attempt may do better."""
+        if error.code != SILENT or self._claim.attempt < SILENT_ATTEMPTS:
+            raise error
+        return Refused(error.code, error.message, hint=error.hint)
 
     def _renew_session(self, machine: EnclaveRun, instruction: RenewSession) -> RenewalMade:
         self._tell(f"asks the hardware again, renewal {instruction.renewal}")
         self._lease.asked(instruction.renewal)
-        envelope = self._keys.renewal(
-            self._producer(machine.agreement.contract),
-            run=self._run_id,
-            attempt=machine.attempt,
-            renewal=instruction.renewal,
-            contract=machine.agreement.id,
-            session=ObjectId(machine.session),
-            challenges=instruction.challenges,
-        )
+        try:
+            envelope = self._keys.renewal(
+                self._producer(machine.agreement.contract),
+                run=self._run_id,
+                attempt=machine.attempt,
+                renewal=instruction.renewal,
+                contract=machine.agreement.id,
+                session=ObjectId(machine.session),
+                challenges=instruction.challenges,
+            )
+        except Unavailable as error:
+            raise self._silent_service(error) from None
         self._put(envelope)
         return RenewalMade(renewal=instruction.renewal, statement=envelope)
 
