@@ -28,8 +28,6 @@ from uuid import UUID
 from kakoi.attest.report import TOKEN, Evidence, Part, TokenService, token_binding
 from kakoi.core.errors import Misuse, Unavailable
 
-SILENT: Final = "evidence.token"
-"""Code of the error of a service that does not answer, or not with a token."""
 LAUNCHER: Final = "/run/container_launcher/teeserver.sock"
 _MAX_TOKEN: Final = 64 * 1024
 _SECONDS: Final = 15

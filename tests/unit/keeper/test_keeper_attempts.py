@@ -18,7 +18,6 @@ from kakoi.core.dsse import Envelope
 from kakoi.core.errors import Refused, Unavailable
 from kakoi.core.ids import ObjectId
 from kakoi.enclave.keeper.drive import SILENT_ATTEMPTS, Drive, Enclave
-from kakoi.evidence.tokens import SILENT
 from kakoi.hub.runs import MAX_ATTEMPTS
 from kakoi.net.answers import Claim, FeedItem, FeedPage, RunState
 from kakoi.net.client import HubClient
@@ -232,7 +231,7 @@ class Hardware:
 class Silent:
     """An attestation service, or a device, that does not answer. ``code``: what is said of it."""
 
-    def __init__(self, code: str = SILENT) -> None:
+    def __init__(self, code: str = "evidence.token") -> None:
         self._error = Unavailable(code, "expected an answer, got none", hint="is it reachable?")
 
     def token(self, evidence: Evidence, report_data: bytes) -> bytes:
@@ -267,7 +266,7 @@ def test_a_silent_service_is_asked_again_in_the_next_attempt(number: int) -> Non
     drive = attempt.drive(producer=Hardware(), token_clients={"intel-trust-authority": Silent()})
     with pytest.raises(Unavailable) as caught:
         drive.carry_out()
-    assert caught.value.code == SILENT
+    assert caught.value.code == "evidence.token"
     assert not attempt.hub.of_kind(Session.KIND)
     assert "failed" not in attempt.hub.said
 
@@ -280,7 +279,7 @@ def test_the_last_attempt_tells_the_analyst_and_shows_evidence_without_the_token
     assert Session.decode(session.payload).evidence.parts == ()
     (failure,) = attempt.hub.of_kind(RunFailure.KIND)
     said = RunFailure.decode(failure.payload)
-    assert (said.code, said.session, said.attempt) == (SILENT, session.payload_id, SILENT_ATTEMPTS)
+    assert (said.code, said.session, said.attempt) == ("evidence.token", session.payload_id, SILENT_ATTEMPTS)
     assert "failed" in attempt.hub.said
     analyst = AnalystRun(
         agreement=attempt.talk.agreement,

@@ -31,7 +31,7 @@ from kakoi.enclave.keeper.opt_out import OptOuts, open_list_keys
 from kakoi.enclave.keeper.publish import publish
 from kakoi.enclave.keeper.session import Producer, SessionKeys
 from kakoi.enclave.keeper.work import Ended, Engine, Judged, Task, Work
-from kakoi.evidence.tokens import SILENT, TokenClient, WithTokens
+from kakoi.evidence.tokens import TokenClient, WithTokens
 from kakoi.net.answers import Claim
 from kakoi.net.bundle import fetch_bundle
 from kakoi.net.client import HubClient
@@ -277,9 +277,9 @@ class Drive:
 
     def _silent_service(self, error: Unavailable) -> Refused:
         """What ends the run, if an attestation service was silent too often. Raises ``error`` if another attempt may do better."""
-        if error.code != SILENT or self._claim.attempt < SILENT_ATTEMPTS:
+        if error.code != "evidence.token" or self._claim.attempt < SILENT_ATTEMPTS:
             raise error
-        return Refused(error.code, error.message, hint=error.hint)
+        return Refused("evidence.token", error.message, hint=error.hint)
 
     def _renew_session(self, machine: EnclaveRun, instruction: RenewSession) -> RenewalMade:
         self._tell(f"asks the hardware again, renewal {instruction.renewal}")
