@@ -34,7 +34,7 @@ def failure(world: World, key: SigningKey, run: ObjectId, session: Envelope, att
         attempt=attempt,
         contract=world.contract.payload_id,
         session=session.payload_id,
-        code="evidence.token",
+        code="session.token-silent",
         message="expected an attestation service to answer with a token, got no answer",
         hint="",
     )

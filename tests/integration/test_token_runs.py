@@ -230,7 +230,7 @@ def test_a_service_that_stays_silent_ends_the_run_with_a_reason(world: TokenWorl
             seconds=300,
             tell=lambda kind, who: None,
         )
-    assert caught.value.code == "evidence.token"
+    assert caught.value.code == "session.token-silent"
     assert world.client.run(run).attempt == SILENT_ATTEMPTS
     for home in world.cast.hospitals:
         ledger = Ledger(home.path / "ledger.sqlite")
@@ -247,6 +247,6 @@ def test_a_service_that_stays_silent_ends_the_run_with_a_reason(world: TokenWorl
         env={**os.environ, "NO_COLOR": "1", "COLUMNS": "200", "KAKOI_LANG": "en"},
     )
     assert told.returncode == Refused.exit_code
-    assert "evidence.token" in told.stderr
+    assert "session.token-silent" in told.stderr
     world.service.answer = honest
     assert world.result(demanding, world.ask(demanding)).verified.verdicts

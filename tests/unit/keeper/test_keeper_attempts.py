@@ -279,7 +279,7 @@ def test_the_last_attempt_tells_the_analyst_and_shows_evidence_without_the_token
     assert Session.decode(session.payload).evidence.parts == ()
     (failure,) = attempt.hub.of_kind(RunFailure.KIND)
     said = RunFailure.decode(failure.payload)
-    assert (said.code, said.session, said.attempt) == ("evidence.token", session.payload_id, SILENT_ATTEMPTS)
+    assert (said.code, said.session, said.attempt) == ("session.token-silent", session.payload_id, SILENT_ATTEMPTS)
     assert "failed" in attempt.hub.said
     analyst = AnalystRun(
         agreement=attempt.talk.agreement,

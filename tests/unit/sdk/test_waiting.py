@@ -159,7 +159,7 @@ def test_a_reason_that_comes_between_two_questions_is_not_missed() -> None:
         attempt=1,
         contract=talk.agreement.id,
         session=talk.session().id,
-        code="evidence.token",
+        code="session.token-silent",
         message="expected a token, got none",
         hint="",
     )
@@ -169,7 +169,7 @@ def test_a_reason_that_comes_between_two_questions_is_not_missed() -> None:
     following = Following(cast("HubClient", hub), talk.agreement, talk.request.id)
     with pytest.raises(Refused) as caught:
         following.look(wait=0, tell=lambda kind, who: None)
-    assert caught.value.code == "evidence.token"
+    assert caught.value.code == "session.token-silent"
     silent = Hub(state=RunState(state="abandoned", attempt=5))
     silent.put_object(talk.request.envelope)
     with pytest.raises(Unavailable) as ended:

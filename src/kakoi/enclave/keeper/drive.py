@@ -279,7 +279,11 @@ class Drive:
         """What ends the run, if an attestation service was silent too often. Raises ``error`` if another attempt may do better."""
         if error.code != "evidence.token" or self._claim.attempt < SILENT_ATTEMPTS:
             raise error
-        return Refused("evidence.token", error.message, hint=error.hint)
+        return Refused(
+            "session.token-silent",
+            f"expected a token that the contract demands within {SILENT_ATTEMPTS} attempts, got none from its service",
+            hint="ask the operator whether the service is reachable from the enclave; then ask for the run again",
+        )
 
     def _renew_session(self, machine: EnclaveRun, instruction: RenewSession) -> RenewalMade:
         self._tell(f"asks the hardware again, renewal {instruction.renewal}")
