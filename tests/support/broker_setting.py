@@ -145,7 +145,7 @@ class Setting:
         return seal(record, signing)
 
 
-def make_setting(tmp_path: Path) -> Setting:
+def make_setting(tmp_path: Path, world: World | None = None) -> Setting:
     """The first owner of the world gets a real directory under ``tmp_path``."""
     new_key_file(tmp_path / "key")
     home = PartyHome.create(tmp_path / "party", name="Own", unlock=Unlock(key_file=tmp_path / "key"), created=NOW)
@@ -155,7 +155,7 @@ def make_setting(tmp_path: Path) -> Setting:
         sealing=home.keys.opener(),  # type: ignore[arg-type]
         card=open_card(home.card.envelope),
     )
-    world = World()
+    world = world or World()
     world.owners = (me, *world.owners[1:])
     made = Setting(path=home.path, world=world, home=home)
     manifest = world.manifest(me)

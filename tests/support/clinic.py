@@ -46,6 +46,7 @@ from kakoi.enclave.gate.release import Judged
 from kakoi.enclave.keeper.compute import SandboxedEngine
 from kakoi.enclave.keeper.data import DataKeys
 from kakoi.enclave.keeper.data_secret import DataSecret
+from kakoi.enclave.keeper.opt_out import OptOuts
 from kakoi.testing.world import NOW, TestParty, policy, seeded
 from kakoi.wire.messages import Binding, RunRequest
 from kakoi.wire.release import data_id, data_read
@@ -147,6 +148,7 @@ class Clinic:
     analyst: TestParty = field(default_factory=lambda: party("Analyst"))
     ledger: list[bytes] | None = None
     """Sealed cohorts of earlier runs, if runs are to be held against one another."""
+    opt_outs: OptOuts | None = None
 
     def analysis(
         self,
@@ -258,7 +260,15 @@ class Clinic:
         secret = data_secret(agreement)
         try:
             with self.opened(agreement) as tables:
-                judged = engine.compute(agreement, request, tables, secret=secret, seconds=120, stopped=lambda: False)
+                judged = engine.compute(
+                    agreement,
+                    request,
+                    tables,
+                    secret=secret,
+                    opt_outs=self.opt_outs,
+                    seconds=120,
+                    stopped=lambda: False,
+                )
             released = judged.released if self.ledger is None else self._remembered(agreement, secret, judged)
         finally:
             secret.wipe()

@@ -5,7 +5,7 @@ Nobody else decides this. Each function raises Refused with the rule that failed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from kakoi.attest.report import Verdict
@@ -43,7 +43,7 @@ class Spent:
     runs: int
     kilobytes: int
     settings: frozenset[str]
-    """Settings of its parameters that the same analysis was released with (``setting_of``)."""
+    """Settings that the same analysis was released with (``setting_of``)."""
 
 
 Judge = Callable[[Session], Verdict]
@@ -188,22 +188,34 @@ def _consented(agreement: Agreement, owner: str, facts: Facts) -> None:
             )
 
 
-def setting_of(request: RunRequest) -> str:
-    """What stands for an analysis with its parameters: the same whoever asks, under whatever contract."""
+def setting_of(request: RunRequest, lists: Iterable[str] = ()) -> str:
+    """What stands for an analysis with its parameters: the same whoever asks, under whatever contract.
+
+    ``lists``: names of this owner's lists of opt-outs that the run was granted with. Another list is another setting: between two results of
+    one analysis stand exactly the people who opted out.
+    """
     bindings = sorted((binding.name, str(binding.value)) for binding in request.parameters)
-    return sha256(
-        framed(b"kakoi/setting/v1", bytes.fromhex(request.analysis), *(part.encode() for b in bindings for part in b))
-    ).hex()
+    parts = [part.encode() for binding in bindings for part in binding]
+    without = [part for name in sorted(lists) for part in (b"opt-outs", bytes.fromhex(name))]
+    return sha256(framed(b"kakoi/setting/v1", bytes.fromhex(request.analysis), *parts, *without)).hex()
 
 
 def decide_release(
-    *, agreement: Agreement, owner: str, request: RunRequest, kilobytes: int, facts: Facts, spent: Spent, now: int
+    *,
+    agreement: Agreement,
+    owner: str,
+    request: RunRequest,
+    setting: str,
+    kilobytes: int,
+    facts: Facts,
+    spent: Spent,
+    now: int,
 ) -> None:
     """May what the gate let through leave? Raises Refused.
 
     1. the owner still agrees, by its own record, and the contract is in force at the owner's own time;
     2. the budgets of every data set of this owner have room: runs, and kilobytes, over all contracts;
-    3. an analysis in Python, whose cohorts nobody else can see, was not released with too many settings of its parameters.
+    3. an analysis in Python, whose cohorts nobody else can see, was not released with too many settings: of its parameters, and of who opted out (``setting_of``).
 
     Whose numbers they are the enclave compares itself, with what it gets of every owner's ledger.
     """
@@ -216,11 +228,11 @@ def decide_release(
     if spent.kilobytes + kilobytes > min(rule.budget_kilobytes for rule in rules):
         raise _used_up("budget_kilobytes", "kilobytes that may leave")
     if agreement.analyses[request.analysis].record.engine == "python":
-        settings = spent.settings | {setting_of(request)}
+        settings = spent.settings | {setting}
         if len(settings) > min(rule.python_settings for rule in rules):
             raise Refused(
                 "ledger.python-settings",
-                "expected one of the parameter settings that this Python analysis was released with: rule python_settings",
+                "expected one of the settings (parameters, opt-outs) that this Python analysis was released with: rule python_settings",
                 hint="write the analysis in SQL, where cohorts are compared; or this owner can change the rule in a new contract version",
             )
 

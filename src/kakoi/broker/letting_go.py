@@ -14,7 +14,7 @@ from kakoi.core.errors import Malformed, Refused
 from kakoi.core.ids import ObjectId
 from kakoi.wire.analyst_run import open_session
 from kakoi.wire.broker_run import JudgeRelease, ReleaseWanted
-from kakoi.wire.messages import EarlierCohorts, Release, ReleaseRequest, RunRequest
+from kakoi.wire.messages import EarlierCohorts, KeyGrant, Release, ReleaseRequest, RunRequest
 from kakoi.wire.release import data_id, open_release_request
 
 
@@ -46,10 +46,12 @@ class LettingGo:
         desk.require_unwarned(agreement)
         datasets = tuple(sorted(agreement.manifests[e.manifest].record.dataset for e in agreement.data_of(me)))
         releases = desk.ledger.releases
+        setting = setting_of(wanted, self._lists(asked))
         decide_release(
             agreement=agreement,
             owner=me,
             request=wanted,
+            setting=setting,
             kilobytes=record.output_kilobytes,
             facts=desk.facts(request),
             spent=releases.spent(datasets, wanted.analysis, besides=record.run),
@@ -71,7 +73,7 @@ class LettingGo:
             attempt=record.attempt,
             contract=contract,
             analysis=wanted.analysis,
-            setting=setting_of(wanted),
+            setting=setting,
             data=data,
             datasets=datasets,
             kilobytes=record.output_kilobytes,
@@ -90,6 +92,12 @@ class LettingGo:
             Answer(run=record.run, attempt=record.attempt, stage="release", about=asked.id, envelope=desk.sign(yes)),
         )
         desk.release(answers, entry, place)
+
+    def _lists(self, asked: Signed[ReleaseRequest]) -> list[str]:
+        """Names of this owner's lists of opt-outs that the session was given, by this owner's own record of its grant."""
+        said = self._desk.ledger.answers(asked.record.run)
+        grants = [a.envelope for a in said if (a.stage, a.about) == ("grant", asked.record.session)]
+        return [item.name for envelope in grants for item in KeyGrant.decode(envelope.payload).opt_outs]
 
     def own(self, envelope: Envelope) -> None:
         """A release that came back through the hub. Raises Fatal if this owner signed it and its ledger does not know it."""

@@ -40,7 +40,7 @@ class Entry:
     contract: str
     analysis: str
     setting: str
-    """Digest of analysis and parameters."""
+    """Digest of analysis, parameters and the lists of opt-outs that applied (``decide.setting_of``)."""
     data: str
     """Which data sets stand behind it (``wire.release.data_id``)."""
     datasets: tuple[str, ...]

@@ -72,6 +72,10 @@ FAILURES: Final[dict[str, tuple[str, str]]] = {
     ),
     "sql.type": ("expected a number in every value column, got another type", "use aggregates that give numbers"),
     "sql.cast": ("expected a cast to BIGINT, DOUBLE, VARCHAR, BOOLEAN, DATE or TIMESTAMP", "use one of these types"),
+    "sql.fails": (
+        "expected arithmetic of aggregates that gives a number for all data, got one that can stop the query",
+        "use + - * / and round, with numbers; nullif(x, 0) before a division",
+    ),
     "sql.too-long": ("expected a query of moderate depth and length, got a larger one", "split it"),
     "sql.failed": ("the query was stopped while it ran", "try it on invented data: kakoi contract preview"),
     # --- Python

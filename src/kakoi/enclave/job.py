@@ -18,6 +18,8 @@ from kakoi.enclave.decimals import of_number
 
 SITE_COLUMN: Final = "site"
 """Injected from the owner's card, never read from a file."""
+PLACE_COLUMN: Final = "kakoi place"
+"""In a part from which rows were left out: which row of the owner's file each one was, from 0. No declared column has such a name."""
 MAX_JOB_BYTES: Final = 4 * 1024 * 1024
 MAX_RESULT_BYTES: Final = 64 * 1024 * 1024
 MAX_CELL: Final = 120

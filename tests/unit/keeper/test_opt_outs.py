@@ -22,7 +22,7 @@ from kakoi.core.ids import object_id
 from kakoi.dataset.opt_out import encode_list
 from kakoi.enclave.engines import keying
 from kakoi.enclave.failures import Stopped
-from kakoi.enclave.job import KeyingColumn, KeyingJob
+from kakoi.enclave.job import PLACE_COLUMN, KeyingColumn, KeyingJob
 from kakoi.enclave.keeper.keying import Files
 from kakoi.enclave.keeper.opt_out import Listed, OptOuts
 from kakoi.testing.world import NOW
@@ -71,7 +71,7 @@ def test_rows_of_listed_people_are_gone_and_others_stay(kind: str, values: list[
     arrow = {"string": pa.string(), "integer": pa.int64(), "date": pa.date32()}[kind]
     table = pa.table({"id": pa.array(values, arrow), "x": [1, 2, 3, 4]})
     (out,), people = without([table], column("id", kind), encode_list(listed), column("x"))
-    assert out.to_pydict() == {"x": [2, 3, 4]}
+    assert out.to_pydict() == {"x": [2, 3, 4], PLACE_COLUMN: [1, 2, 3]}
     assert people == 1
 
 
@@ -87,7 +87,7 @@ def test_tokens_are_made_of_those_who_stay() -> None:
     (out,), _ = without(
         [table], column("id", "string"), encode_list(["a"]), column("id", "string", keyed=True), column("x")
     )
-    assert out.to_pydict() == {"id": [keying.token(KEY, "b")], "x": [2]}
+    assert out.to_pydict() == {"id": [keying.token(KEY, "b")], "x": [2], PLACE_COLUMN: [1]}
 
 
 def test_everybody_may_opt_out() -> None:

@@ -6,7 +6,9 @@ analyst's code ever runs there. What is written anew has the declared columns an
 
 An identifier's text is its one spelling: an integer without leading zeros, a date as ISO 8601, text as it stands.
 
-Rows of people who opted out are left out in the same pass, before anything else is done with them.
+Rows of people who opted out are left out in the same pass, before anything else is done with them. The rows that stay keep the numbers that
+they have in the owner's file, in a column of their own: else a growing list would move rows, and cohorts of earlier runs could not be
+compared with later ones, just when somebody has opted out in between.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from kakoi.core.errors import Malformed
 from kakoi.dataset.opt_out import MAX_LIST_BYTES, decode_list
 from kakoi.enclave.engines.frames import admits, arrow_types
 from kakoi.enclave.failures import Stopped
-from kakoi.enclave.job import KEYING_CHUNK, KEYING_KEY, KeyingColumn, KeyingJob
+from kakoi.enclave.job import KEYING_CHUNK, KEYING_KEY, PLACE_COLUMN, KeyingColumn, KeyingJob
 
 TOKEN_BYTES: Final = 16
 """Of the HMAC: a collision among 2^40 identifiers has a chance of 2^-49."""
@@ -152,6 +154,7 @@ def _file(job: KeyingJob, descriptor: int, key: bytes, gone: OptedOut | None, wr
 
     types = arrow_types()
     shown = {column.name: pa.string() if column.keyed else types[column.type] for column in job.columns}
+    shown |= {} if gone is None else {PLACE_COLUMN: pa.int64()}
     out = _Chunks(write)
     with open(descriptor, "rb", buffering=0, closefd=False) as source, pq.ParquetFile(source) as file:
         schema = file.schema_arrow
@@ -161,10 +164,15 @@ def _file(job: KeyingJob, descriptor: int, key: bytes, gone: OptedOut | None, wr
             if place < 0 or not admits(column.type, schema.field(place).type):
                 raise Stopped("engine.part", f"{job.table}.{column.name}")
         with pq.ParquetWriter(out, pa.schema(list(shown.items())), compression="lz4") as writer:
+            read = 0
             for batch in file.iter_batches(_BATCH_ROWS, columns=list(needed)):
+                height, places = batch.num_rows, {}
                 if gone is not None:
-                    batch = gone.kept(batch, types[gone.column.type])
+                    numbered = batch.append_column(PLACE_COLUMN, pa.arange(read, read + height))
+                    batch = gone.kept(numbered, types[gone.column.type])
+                    places = {PLACE_COLUMN: batch.column(PLACE_COLUMN)}
+                read += height
                 columns = {c.name: batch.column(c.name).cast(types[c.type]) for c in job.columns}
                 keyed = {c.name: tokens(columns[c.name], key) for c in job.columns if c.keyed}
-                writer.write_table(pa.table(columns | keyed))
+                writer.write_table(pa.table(columns | keyed | places))
     out.finish()

@@ -4,7 +4,8 @@ Each person is a number x from 1 to p-1; a cell's cohort becomes the sums of 1, 
 difference of two cohorts' sums belongs to the people that are in one of them only, so it tells whether they are fewer than k
 (``enclave.gate.cohorts`` has the mathematics). Sums of disjoint cells add up.
 
-A row of a table with one row per person is numbered by its place in its owner's file, so it has the same number in every run. A person
+A row of a table with one row per person is numbered by its place in its owner's file, so it has the same number in every run, whoever
+has opted out in between (``engines.keying`` keeps the places of the rows that stay). A person
 with several rows is numbered by MD5 of the person column's value, which is used as a spreading function and not for secrecy: the
 sums leave the enclave sealed only.
 """
@@ -23,9 +24,9 @@ UNIT_COLUMN: Final = "kakoi unit"
 """Of a table with one row per person: the person's number."""
 
 
-def unit_of_row(part: JobPart) -> str:
-    """SQL of a row's number, for the view over a part. Places of different files start at different points."""
-    return f"({part.first_unit}::BIGINT + file_row_number) % {COHORT_PRIME - 1} + 1 AS {quoted(UNIT_COLUMN)}"
+def unit_of_row(part: JobPart, place: str) -> str:
+    """SQL of a row's number, for the view over a part; ``place``: SQL of its place. Places of different files start at different points."""
+    return f"({part.first_unit}::BIGINT + {place}) % {COHORT_PRIME - 1} + 1 AS {quoted(UNIT_COLUMN)}"
 
 
 def sums(unit: str, terms: int) -> list[str]:

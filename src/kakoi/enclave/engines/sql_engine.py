@@ -21,6 +21,7 @@ from kakoi.enclave.failures import Stopped
 from kakoi.enclave.job import (
     COHORT_PRIME,
     MAX_CELL,
+    PLACE_COLUMN,
     SITE_COLUMN,
     Job,
     JobColumn,
@@ -149,10 +150,12 @@ def _view(connection: duckdb.DuckDBPyConnection, table: JobTable, first: int) ->
     selects = []
     for offset, part in enumerate(table.parts):
         path = path_of(first + offset)
-        _check_part(connection, table, path)
+        types = _part_types(connection, table, path)
         row = f"{(first + offset) * _ROW_SHIFT}::BIGINT + file_row_number AS {quoted(ROW_COLUMN)}"
         shown = [f"{literal(part.site)} AS {quoted(SITE_COLUMN)}", *map(_cast, table.columns), row]
-        shown.append(unit_of_row(part))
+        shown.append(
+            unit_of_row(part, quoted(PLACE_COLUMN) if types.get(PLACE_COLUMN) == "BIGINT" else "file_row_number")
+        )
         if table.person_column is not None:
             shown.append(f"{quoted(table.person_column)} AS {quoted(PERSON_COLUMN)}")
         source = f"read_parquet({literal(path)}, file_row_number = true, hive_partitioning = false)"
@@ -164,7 +167,8 @@ def _cast(column: JobColumn) -> str:
     return f"CAST({quoted(column.name)} AS {COLUMN_TYPES[column.type]}) AS {quoted(column.name)}"
 
 
-def _check_part(connection: duckdb.DuckDBPyConnection, table: JobTable, path: str) -> None:
+def _part_types(connection: duckdb.DuckDBPyConnection, table: JobTable, path: str) -> dict[str, str]:
+    """Types of a part's columns by their names in lower case. Raises Stopped (``engine.part``) if they are not as declared."""
     import duckdb
 
     try:
@@ -175,6 +179,7 @@ def _check_part(connection: duckdb.DuckDBPyConnection, table: JobTable, path: st
     for column in table.columns:
         if types.get(column.name.lower()) not in FILE_TYPES[column.type]:
             raise Stopped("engine.part", f"{table.name}.{column.name}")
+    return types
 
 
 def _table(name: str, planned: Plan, records: Sequence[Sequence[Any]], cohorts: Cohorts) -> ResultTable:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from kakoi.enclave.engines.sql_read import CONDITION, Node, Piece, Scope, Where, exactly, read
+from kakoi.enclave.engines.sql_read import Node, Piece, Scope, Where, exactly, read, whole_condition
+from kakoi.enclave.engines.sql_total import Kind, common
 from kakoi.enclave.engines.sql_words import quoted
 from kakoi.enclave.failures import Stopped
 from kakoi.enclave.job import JobTable
@@ -56,7 +57,7 @@ class Source:
     conditions: tuple[Piece, ...]
 
 
-def read_from(node: Any, tables: Mapping[str, JobTable], parameters: frozenset[str]) -> Source:
+def read_from(node: Any, tables: Mapping[str, JobTable], parameters: Mapping[str, Kind]) -> Source:
     """The FROM clause of a tree. ``tables`` are the job's by lower-case name. Raises Stopped."""
     kind = node.get("type") if isinstance(node, dict) else None
     if kind == "BASE_TABLE":
@@ -81,7 +82,7 @@ def _base(node: Node, tables: Mapping[str, JobTable]) -> Source:
     return Source(tables={alias: table}, sql=f"{quoted(table.name)} AS {quoted(alias)}", conditions=())
 
 
-def _join(node: Node, tables: Mapping[str, JobTable], parameters: frozenset[str]) -> Source:
+def _join(node: Node, tables: Mapping[str, JobTable], parameters: Mapping[str, Kind]) -> Source:
     exactly(node, _JOIN, "JOIN")
     odd = [node["alias"], node["sample"], node["duplicate_eliminated_columns"], node["ranking_expression"]]
     plain = node["ref_type"] == "REGULAR" and node["join_type"] in ("INNER", "LEFT")
@@ -111,7 +112,7 @@ def _using(node: Node, left: Source, new: str, scope: Scope) -> list[Piece]:
         raise Stopped("sql.join")
     pieces = []
     for name in node["using_columns"]:
-        old = Scope(tables=left.tables, parameters=frozenset()).resolve([name])
+        old = Scope(tables=left.tables, parameters={}).resolve([name])
         sides = [_reference([old.alias, name]), _reference([new, name])]
         pieces.append(_equality({"left": sides[0], "right": sides[1]}, new, scope))
     return pieces
@@ -131,7 +132,7 @@ def _on(condition: Any, new: str, scope: Scope) -> list[Piece]:
             pieces.append(_equality(part, new, scope))
             keys += 1
         else:
-            pieces.append(read(part, scope, CONDITION))
+            pieces.append(whole_condition(part, scope))
     if not keys:
         raise Stopped("sql.join", "no equality between columns of both sides")
     return pieces
@@ -153,5 +154,7 @@ def _equality(node: Node, new: str, scope: Scope) -> Piece:
     aliases = {piece.reference.alias for piece in (left, right) if piece.reference is not None}
     if len(aliases) != 2 or new not in aliases:
         raise Stopped("sql.join")
+    if common((left.kind, right.kind)) == "?":
+        raise Stopped("sql.join", "columns of different types")
     tree = {"class": "COMPARISON", "type": "COMPARE_EQUAL", "left": left.tree, "right": right.tree}
     return Piece(sql=f"({left.sql} = {right.sql})", tree=tree, bare=True, boolean=True)

@@ -21,7 +21,19 @@ from kakoi.core.errors import Fatal
 from kakoi.enclave.engines.sql_cohort import CohortQuery, cohort_queries, sums, unit_column
 from kakoi.enclave.engines.sql_count import Counted, Counter, Support
 from kakoi.enclave.engines.sql_from import Source, read_from
-from kakoi.enclave.engines.sql_read import CONDITION, GROUPING, ITEM, Node, Piece, Scope, Where, exactly, read
+from kakoi.enclave.engines.sql_read import (
+    GROUPING,
+    ITEM,
+    Node,
+    Piece,
+    Scope,
+    Where,
+    exactly,
+    read,
+    whole,
+    whole_condition,
+)
+from kakoi.enclave.engines.sql_total import OF_TYPE
 from kakoi.enclave.engines.sql_words import quoted
 from kakoi.enclave.failures import Stopped
 from kakoi.enclave.job import SITE_COLUMN, Job, JobOutput, JobOutputColumn, code_labels
@@ -87,12 +99,12 @@ def plan(job: Job, parse: Parse) -> Plan:
     """Judge ``job.source`` by its declared tables, parameters and its one table output. Raises Stopped."""
     node = _one_select(parse(job.source))
     tables = {table.name.lower(): table for table in job.tables}
-    declared = frozenset(parameter.name for parameter in job.parameters)
+    declared = {parameter.name: OF_TYPE[parameter.type] for parameter in job.parameters}
     source = read_from(node["from_table"], tables, declared)
     scope = Scope(tables=source.tables, parameters=declared)
     items = [_item(item, scope) for item in node["select_list"]]
     groups = _groups(node, items, scope)
-    condition = None if node["where_clause"] is None else read(node["where_clause"], scope, CONDITION)
+    condition = None if node["where_clause"] is None else whole_condition(node["where_clause"], scope)
     return _Writer(job.outputs[0], source, scope, items, groups, condition, job.cohort_terms).write(node, parse)
 
 
@@ -135,11 +147,11 @@ def _item(node: Any, scope: Scope) -> _Item:
 
 def _groups(node: Node, items: Sequence[_Item], scope: Scope) -> list[Piece]:
     if node["aggregate_handling"] == "FORCE_AGGREGATES":
-        pieces = [read(item.node, scope, _EITHER) for item in items]
+        pieces = [whole(read(item.node, scope, _EITHER)) for item in items]
         return [piece for piece in pieces if not piece.aggregates]
     if node["aggregate_handling"] != "STANDARD_HANDLING":
         raise Stopped("sql.not-allowed", "GROUP BY")
-    return [read(_meant(group, items, scope), scope, GROUPING) for group in node["group_expressions"]]
+    return [whole(read(_meant(group, items, scope), scope, GROUPING)) for group in node["group_expressions"]]
 
 
 _EITHER: Final = Where(parameters=True, aggregates=True)
@@ -232,9 +244,11 @@ class _Writer:
         return [*self.source.conditions, *([self.condition] if self.condition is not None else [])]
 
     def _column(self, place: int, item: _Item, declared: JobOutputColumn) -> tuple[Piece, PlannedColumn]:
-        piece = read(item.node, self.scope, _EITHER)
+        piece = whole(read(item.node, self.scope, _EITHER))
         if piece.aggregates:
             piece = read(item.node, self.scope, ITEM)
+            if not piece.total:
+                raise Stopped("sql.fails", item.name)
             return piece, self._number(piece, declared)
         for number, group in enumerate(self.groups):
             if group.tree == piece.tree:
@@ -301,7 +315,7 @@ class _Writer:
                 exactly(order, {"type", "null_order", "expression"}, "ORDER BY")
                 meant = _meant(order["expression"], self.items, self.scope)
                 try:
-                    tree = read(meant, self.scope, GROUPING).tree
+                    tree = whole(read(meant, self.scope, GROUPING)).tree
                 except Stopped:
                     raise Stopped("sql.order") from None
                 found = [place for place, group in zip(places, self.groups, strict=True) if group.tree == tree]
@@ -317,8 +331,8 @@ class _Writer:
     def _same_meaning(self, pieces: Sequence[Piece], sql: str, parse: Parse) -> None:
         """Step 8. Raises Fatal: our text would not mean what we judged."""
         again = _one_select(parse(sql))
-        found = [read(node, self.scope, _EITHER).tree for node in again["select_list"][: len(pieces)]]
-        where = None if again["where_clause"] is None else read(again["where_clause"], self.scope, CONDITION).tree
+        found = [whole(read(node, self.scope, _EITHER)).tree for node in again["select_list"][: len(pieces)]]
+        where = None if again["where_clause"] is None else whole_condition(again["where_clause"], self.scope).tree
         source = read_from(
             again["from_table"], {t.name.lower(): t for t in self.source.tables.values()}, self.scope.parameters
         )

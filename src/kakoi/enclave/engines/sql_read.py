@@ -2,6 +2,7 @@
 
 The tree comes from ``json_serialize_sql``: the parser that executes is the parser that is judged. What is recognised is written
 out again as SQL, fully parenthesised and with every column qualified; ``sql_plan`` parses that text once more and compares.
+What could fail on a row is written with TRY (``whole``), and numbers made of aggregates are computed as DOUBLE, which cannot.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from kakoi.enclave.engines.sql_total import OF_CAST, OF_TYPE, Kind, common, of_function
 from kakoi.enclave.engines.sql_words import (
     AGGREGATES,
     COMPARISONS,
     CONJUNCTIONS,
     INFIX,
+    RETURN_CELLS,
     SCALARS,
     TYPES,
     literal,
@@ -84,14 +87,17 @@ class Piece:
     boolean: bool = False
     conditional: bool = False
     """Which rows count, or how, is chosen by a condition inside it."""
+    kind: Kind = "?"
+    total: bool = False
+    """It cannot fail, whatever is in a row (``sql_total``)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """The tables of the query by alias, lower case, and the declared parameters."""
+    """The tables of the query by alias, lower case, and the declared parameters with their kinds."""
 
     tables: Mapping[str, JobTable]
-    parameters: frozenset[str]
+    parameters: Mapping[str, Kind]
 
     def resolve(self, names: Sequence[str]) -> Reference:
         """The column that one or two names mean. Raises Stopped."""
@@ -134,8 +140,50 @@ def _all(nodes: Any, scope: Scope, where: Where, depth: int) -> list[Piece]:
     return [read(node, scope, where, depth) for node in nodes]
 
 
-def _made(sql: str, tree: Node, parts: Sequence[Piece], *, boolean: bool = False, conditional: bool = False) -> Piece:
+def whole(piece: Piece) -> Piece:
+    """The expression, missing where it would fail. A place where it is missing is then chosen by what is in a row."""
+    if piece.total or piece.aggregates:
+        return piece
+    tree = {"class": "TRY", "child": piece.tree}
+    return replace(piece, sql=f"TRY({piece.sql})", tree=tree, total=True, conditional=True)
+
+
+def whole_condition(node: Any, scope: Scope) -> Piece:
+    """The condition of WHERE or JOIN: not true where it would fail. Raises Stopped."""
+    piece = whole(read(node, scope, CONDITION))
+    if not _decides(piece):
+        raise Stopped("sql.not-allowed", "a condition that is neither true nor false")
+    return piece
+
+
+def _beside_aggregates(parts: Sequence[Piece]) -> list[Piece]:
+    """Operands of an expression. TRY cannot stand around aggregates, so those become DOUBLE, with which nothing fails."""
+    if not any(part.aggregates for part in parts):
+        return list(parts)
+    return [
+        _double(part) if part.aggregates and part.kind not in ("double", "truth") else whole(part) for part in parts
+    ]
+
+
+def _double(part: Piece) -> Piece:
+    tree = {"class": "CAST", "child": part.tree, "to": "DOUBLE"}
+    return replace(part, sql=f"TRY_CAST({part.sql} AS DOUBLE)", tree=tree, kind="double")
+
+
+def _made(
+    sql: str,
+    tree: Node,
+    parts: Sequence[Piece],
+    *,
+    kind: Kind = "truth",
+    fits: bool = True,
+    boolean: bool = False,
+    conditional: bool = False,
+) -> Piece:
+    """An expression of parts. ``fits``: it cannot fail by itself."""
     return Piece(
+        kind=kind,
+        total=fits and all(part.total for part in parts),
         sql=sql,
         tree=tree,
         bare=any(part.bare for part in parts),
@@ -159,6 +207,8 @@ def _column(node: Node, scope: Scope, where: Where, _: int) -> Piece:
         reference=found,
         constants=(*codes, None) if codes else None,
         boolean=found.column is not None and found.column.type == "boolean",
+        kind="text" if found.column is None else OF_TYPE[found.column.type],
+        total=True,
     )
 
 
@@ -178,7 +228,19 @@ def _constant(node: Node, _: Scope, __: Where, ___: int) -> Piece:
     else:
         raise Stopped("sql.not-allowed", "CONSTANT")
     tree = {"class": "CONSTANT", "type": node["type"], "literal": dict(value)}
-    return Piece(sql=sql, tree=tree, constants=(text,), boolean=kind == "BOOLEAN")
+    of: Kind = _KINDS[kind] if kind != "INTEGER" or len(text) < _LONG_INTEGER else "decimal"
+    return Piece(sql=sql, tree=tree, constants=(text,), boolean=kind == "BOOLEAN", kind=of, total=True)
+
+
+_KINDS: Final[dict[str, Kind]] = {
+    "INTEGER": "integer",
+    "NUMERIC": "decimal",
+    "STRING": "text",
+    "BOOLEAN": "truth",
+    "NULL_LITERAL": "",
+}
+_LONG_INTEGER: Final = 19
+"""Characters of an integer that may need more than 64 bits."""
 
 
 def _parameter(node: Node, scope: Scope, where: Where, _: int) -> Piece:
@@ -186,7 +248,8 @@ def _parameter(node: Node, scope: Scope, where: Where, _: int) -> Piece:
     name = node["identifier"]
     if name not in scope.parameters or not where.parameters:
         raise Stopped("sql.parameter", str(name))
-    return Piece(sql=f"${name}", tree={"class": "PARAMETER", "type": node["type"], "identifier": name})
+    tree = {"class": "PARAMETER", "type": node["type"], "identifier": name}
+    return Piece(sql=f"${name}", tree=tree, kind=scope.parameters[name], total=True)
 
 
 def _comparison(node: Node, scope: Scope, where: Where, depth: int) -> Piece:
@@ -194,24 +257,33 @@ def _comparison(node: Node, scope: Scope, where: Where, depth: int) -> Piece:
     word = COMPARISONS.get(node["type"])
     if word is None:
         raise Stopped("sql.not-allowed", str(node["type"]))
-    left, right = read(node["left"], scope, where, depth), read(node["right"], scope, where, depth)
+    left, right = _beside_aggregates([read(node[side], scope, where, depth) for side in ("left", "right")])
     tree = {"class": "COMPARISON", "type": node["type"], "left": left.tree, "right": right.tree}
-    return _made(f"({left.sql} {word} {right.sql})", tree, (left, right), boolean=True)
+    fits = common((left.kind, right.kind)) != "?"
+    return _made(f"({left.sql} {word} {right.sql})", tree, (left, right), fits=fits, boolean=True)
 
 
 def _conjunction(node: Node, scope: Scope, where: Where, depth: int) -> Piece:
     exactly(node, _EXPRESSION | {"children"}, "CONJUNCTION")
     word = CONJUNCTIONS.get(node["type"])
-    parts = _all(node["children"], scope, where, depth)
+    parts = _beside_aggregates(_all(node["children"], scope, where, depth))
     if word is None or len(parts) < 2:
         raise Stopped("sql.not-allowed", str(node["type"]))
     tree = {"class": "CONJUNCTION", "type": node["type"], "children": [part.tree for part in parts]}
-    return _made("(" + f" {word} ".join(part.sql for part in parts) + ")", tree, parts, boolean=True)
+    sql = "(" + f" {word} ".join(part.sql for part in parts) + ")"
+    return _made(sql, tree, parts, fits=all(map(_decides, parts)), boolean=True)
+
+
+def _decides(piece: Piece) -> bool:
+    """Whether it stands as a condition without a conversion that can fail."""
+    return piece.kind not in ("text", "time", "?")
 
 
 def _operator(node: Node, scope: Scope, where: Where, depth: int) -> Piece:
     exactly(node, _EXPRESSION | {"children"}, "OPERATOR")
-    parts = _all(node["children"], scope, where, depth)
+    parts = _beside_aggregates(_all(node["children"], scope, where, depth))
+    if node["type"] == "OPERATOR_TRY" and len(parts) == 1:
+        return whole(parts[0])
     first, rest = (parts[0].sql if parts else ""), ", ".join(part.sql for part in parts[1:])
     forms = {
         "OPERATOR_NOT": (1, f"(NOT {first})"),
@@ -225,27 +297,32 @@ def _operator(node: Node, scope: Scope, where: Where, depth: int) -> Piece:
     if not least <= len(parts) <= most:
         raise Stopped("sql.not-allowed", str(node["type"]))
     tree = {"class": "OPERATOR", "type": node["type"], "children": [part.tree for part in parts]}
-    return _made(sql, tree, parts, boolean=node["type"] != "OPERATOR_COALESCE", conditional=True)
+    value = node["type"] == "OPERATOR_COALESCE"
+    together = common([part.kind for part in parts])
+    fits = _decides(parts[0]) if node["type"] == "OPERATOR_NOT" else together != "?"
+    kind = together if value else "truth"
+    return _made(sql, tree, parts, kind=kind, fits=fits, boolean=not value, conditional=True)
 
 
 def _between(node: Node, scope: Scope, where: Where, depth: int) -> Piece:
     exactly(node, _EXPRESSION | {"input", "lower", "upper"}, "BETWEEN")
-    parts = [read(node[name], scope, where, depth) for name in ("input", "lower", "upper")]
+    parts = _beside_aggregates([read(node[name], scope, where, depth) for name in ("input", "lower", "upper")])
     tree = {"class": "BETWEEN", "type": node["type"]} | {
         name: part.tree for name, part in zip(("input", "lower", "upper"), parts, strict=True)
     }
     if node["type"] != "COMPARE_BETWEEN":
         raise Stopped("sql.not-allowed", str(node["type"]))
-    return _made(f"({parts[0].sql} BETWEEN {parts[1].sql} AND {parts[2].sql})", tree, parts, boolean=True)
+    fits = common([part.kind for part in parts]) != "?"
+    return _made(f"({parts[0].sql} BETWEEN {parts[1].sql} AND {parts[2].sql})", tree, parts, fits=fits, boolean=True)
 
 
 def _case(node: Node, scope: Scope, where: Where, depth: int) -> Piece:
     exactly(node, _EXPRESSION | {"case_checks", "else_expr"}, "CASE")
-    checks: list[tuple[Piece, Piece]] = []
     for check in node["case_checks"]:
         exactly(check, {"when_expr", "then_expr"}, "CASE")
-        checks.append((read(check["when_expr"], scope, where, depth), read(check["then_expr"], scope, where, depth)))
-    other = read(node["else_expr"], scope, where, depth)
+    every = [check[name] for check in node["case_checks"] for name in ("when_expr", "then_expr")]
+    *pairs, other = _beside_aggregates(_all([*every, node["else_expr"]], scope, where, depth))
+    checks = list(zip(pairs[::2], pairs[1::2], strict=True))
     text = " ".join(f"WHEN {when.sql} THEN {then.sql}" for when, then in checks)
     tree = {
         "class": "CASE",
@@ -254,7 +331,9 @@ def _case(node: Node, scope: Scope, where: Where, depth: int) -> Piece:
         "else_expr": other.tree,
     }
     results = [*(then for _, then in checks), other]
-    made = _made(f"CASE {text} ELSE {other.sql} END", tree, [p for check in checks for p in check] + [other])
+    kind = common([result.kind for result in results])
+    fits = kind != "?" and all(_decides(when) for when, _ in checks)
+    made = _made(f"CASE {text} ELSE {other.sql} END", tree, [*pairs, other], kind=kind, fits=fits)
     constants = {c for result in results for c in (result.constants or ())}
     known = all(result.constants is not None for result in results)
     boolean = all(result.boolean or result.sql == "NULL" for result in results)
@@ -277,7 +356,7 @@ def _cast(node: Node, scope: Scope, where: Where, depth: int) -> Piece:
     child = read(node["child"], scope, where, depth)
     # A cast that fails would answer a question about one cell by stopping the query: here it gives NULL.
     tree = {"class": "CAST", "child": child.tree, "to": to}
-    made = _made(f"TRY_CAST({child.sql} AS {to})", tree, (child,), boolean=to == "BOOLEAN")
+    made = _made(f"TRY_CAST({child.sql} AS {to})", tree, (child,), kind=OF_CAST[to], boolean=to == "BOOLEAN")
     dichotomous = child.boolean and to in ("BIGINT", "DOUBLE")
     return replace(made, constants=("0", "1", None) if dichotomous else child.constants if to == "VARCHAR" else None)
 
@@ -310,14 +389,21 @@ def _function(node: Node, scope: Scope, where: Where, depth: int) -> Piece:
         return _aggregate(node, name, arguments, scope, where, depth)
     if node["filter"] is not None or node["distinct"] or node["order_bys"]["orders"]:
         raise Stopped("sql.filter", name)
-    parts = _all(arguments, scope, where, depth)
+    parts = _beside_aggregates(_all(arguments, scope, where, depth))
+    kind, fits = of_function(name, [part.kind for part in parts], [_constant_text(part) for part in parts])
     return _made(
         _call_text(name, node, parts),
         _call_tree(name, parts),
         parts,
+        kind=kind,
+        fits=fits,
         boolean=name.endswith(("~~", "~~*")),
         conditional=name in ("nullif", "greatest", "least", "sign"),
     )
+
+
+def _constant_text(piece: Piece) -> str | None:
+    return piece.constants[0] if piece.tree["class"] == "CONSTANT" and piece.constants else None
 
 
 def _call_text(name: str, node: Node, parts: Sequence[Piece]) -> str:
@@ -327,53 +413,13 @@ def _call_text(name: str, node: Node, parts: Sequence[Piece]) -> str:
         return f"(- ({parts[0].sql}))"
     least, most = SCALARS.get(name, (1, 0))
     if not least <= len(parts) <= most or node["is_operator"]:
-        code = "sql.aggregate" if name in _RETURN_CELLS else "sql.function"
+        code = "sql.aggregate" if name in RETURN_CELLS else "sql.function"
         raise Stopped(code, name)
     return f"{name}({', '.join(part.sql for part in parts)})"
 
 
 def _call_tree(name: str, parts: Sequence[Piece], *, distinct: bool = False) -> Node:
     return {"class": "FUNCTION", "name": name, "arguments": [part.tree for part in parts], "distinct": distinct}
-
-
-_RETURN_CELLS: Final = frozenset(
-    [
-        "min",
-        "max",
-        "first",
-        "last",
-        "any_value",
-        "arbitrary",
-        "arg_min",
-        "arg_max",
-        "argmin",
-        "argmax",
-        "min_by",
-        "max_by",
-        "mode",
-        "list",
-        "array_agg",
-        "string_agg",
-        "group_concat",
-        "listagg",
-        "histogram",
-        "quantile",
-        "quantile_disc",
-        "approx_quantile",
-        "approx_top_k",
-        "entropy",
-        "product",
-        "bit_and",
-        "bit_or",
-        "bit_xor",
-        "bool_and",
-        "bool_or",
-        "mad",
-        "kurtosis",
-        "skewness",
-        "reservoir_quantile",
-    ]
-)
 
 
 def _aggregate(node: Node, name: str, arguments: list[Any], scope: Scope, where: Where, depth: int) -> Piece:
@@ -385,7 +431,7 @@ def _aggregate(node: Node, name: str, arguments: list[Any], scope: Scope, where:
     if len(arguments) != AGGREGATES[name]:
         raise Stopped("sql.aggregate", name)
     place = replace(ARGUMENT, identifiers=distinct)
-    parts = _all(arguments, scope, place, depth)
+    parts = [whole(part) for part in _all(arguments, scope, place, depth)]
     if parts and not parts[0].bare:
         raise Stopped("sql.aggregate", f"{name} of a constant")
     fraction = 0.5
@@ -395,7 +441,12 @@ def _aggregate(node: Node, name: str, arguments: list[Any], scope: Scope, where:
     found = Aggregate(name=name, arguments=tuple(parts), distinct=distinct, fraction=fraction)
     shown = "count" if name == "count_star" else name
     return Piece(
-        sql=f"{shown}({inner})", tree=_call_tree(name, parts, distinct=distinct), bare=False, aggregates=(found,)
+        sql=f"{shown}({inner})",
+        tree=_call_tree(name, parts, distinct=distinct),
+        bare=False,
+        aggregates=(found,),
+        kind="integer",
+        total=True,
     )
 
 

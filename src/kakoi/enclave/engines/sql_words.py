@@ -89,6 +89,45 @@ AGGREGATES: Final[dict[str, int]] = {
     "variance": 1,
 }
 """Name: number of arguments."""
+RETURN_CELLS: Final = frozenset(
+    [
+        "min",
+        "max",
+        "first",
+        "last",
+        "any_value",
+        "arbitrary",
+        "arg_min",
+        "arg_max",
+        "argmin",
+        "argmax",
+        "min_by",
+        "max_by",
+        "mode",
+        "list",
+        "array_agg",
+        "string_agg",
+        "group_concat",
+        "listagg",
+        "histogram",
+        "quantile",
+        "quantile_disc",
+        "approx_quantile",
+        "approx_top_k",
+        "entropy",
+        "product",
+        "bit_and",
+        "bit_or",
+        "bit_xor",
+        "bool_and",
+        "bool_or",
+        "mad",
+        "kurtosis",
+        "skewness",
+        "reservoir_quantile",
+    ]
+)
+"""They return a chosen cell, or what is as good as one."""
 TYPES: Final = {
     "bigint": "BIGINT",
     "integer": "BIGINT",
