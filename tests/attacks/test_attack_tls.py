@@ -18,7 +18,7 @@ from kakoi.core.errors import KakoiError, Misuse
 from kakoi.hub.serve import running
 from kakoi.hub.settings import Settings
 from kakoi.net.caller import Patience
-from kakoi.sdk.connect import CA, CERTIFICATE, KEY, client_tls
+from kakoi.sdk.connect import CA, CERTIFICATE, KEY, tls_of
 from support.hub_client import client_of
 
 PEM: Final = serialization.Encoding.PEM
@@ -89,16 +89,16 @@ def test_only_services_with_a_certificate_of_ours_are_connected(
 ) -> None:
     stranger = Authority(tmp_path, "strangers")
     with running(settings) as server:
-        good = client_tls(environment(authority, authority.issue("broker")))
+        good = tls_of(environment(authority, authority.issue("broker")))
         with client_of(server, tls=good, patience=PATIENCE) as client:
             client.log_checkpoint()
-        nobody = client_tls({CA: str(authority.file)})
-        foreign = client_tls(environment(authority, stranger.issue("other")))
-        late = client_tls(environment(authority, authority.issue("late", expired=True)))
+        nobody = tls_of({CA: str(authority.file)})
+        foreign = tls_of(environment(authority, stranger.issue("other")))
+        late = tls_of(environment(authority, authority.issue("late", expired=True)))
         for context in (nobody, foreign, late):
             with client_of(server, tls=context, patience=PATIENCE) as client, pytest.raises(KakoiError):
                 client.health()
-        distrusting = client_tls(environment(stranger, authority.issue("careful")))
+        distrusting = tls_of(environment(stranger, authority.issue("careful")))
         with client_of(server, tls=distrusting, patience=PATIENCE) as client:
             with pytest.raises(KakoiError) as caught:
                 client.health()
@@ -106,7 +106,7 @@ def test_only_services_with_a_certificate_of_ours_are_connected(
 
 
 def test_nothing_older_than_tls_1_3_and_answers_say_to_stay(settings: Settings, authority: Authority) -> None:
-    context = client_tls(environment(authority, authority.issue("browser")))
+    context = tls_of(environment(authority, authority.issue("browser")))
     assert context is not None
     with running(settings) as server:
         host, port = server.url.removeprefix("https://").split(":")
@@ -138,7 +138,7 @@ def test_settings_that_cannot_be(tmp_path: Path, authority: Authority) -> None:
     assert refused(everywhere) == "hub.names"
     for one in (CERTIFICATE, KEY):
         with pytest.raises(Misuse):
-            client_tls({one: str(certificate)})
+            tls_of({one: str(certificate)})
     with pytest.raises(Misuse):
-        client_tls({CA: str(tmp_path / "none")})
-    assert client_tls({}) is None
+        tls_of({CA: str(tmp_path / "none")})
+    assert tls_of({}) is None

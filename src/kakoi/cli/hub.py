@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from kakoi.cli.hub_serve import Database, Directory, serve
 from kakoi.cli.i18n import t
 from kakoi.cli.ui import SystemClock, errors_as_exit_codes, out
 from kakoi.contract.model import LogKey
@@ -16,55 +17,35 @@ from kakoi.core.ids import parse_id
 from kakoi.party.files import read_limited, write_private
 
 app = typer.Typer(no_args_is_help=True, help=t("help.hub-app"))
-Directory = Annotated[Path, typer.Option("--directory", help=t("help.hub-directory"))]
-Database = Annotated[
-    str,
-    typer.Option(
-        "--database", envvar="KAKOI_DATABASE", show_envvar=True, show_default=False, help=t("help.hub-database")
-    ),
-]
+app.command("serve", help=t("help.hub-serve"))(serve)
 
 
-@app.command("serve", help=t("help.hub-serve"))
-def serve(
+@app.command("networks", help=t("help.hub-networks"))
+def party_networks(
     directory: Directory,
-    host: Annotated[str, typer.Option("--host", help=t("help.hub-host"))] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", help=t("help.hub-port"))] = 0,
-    token_file: Annotated[Path | None, typer.Option("--token-file", help=t("help.token-file"))] = None,
-    blobs: Annotated[str, typer.Option("--blobs", help=t("help.hub-blobs"))] = "",
+    party: Annotated[str, typer.Argument(help=t("help.hub-networks-party"))] = "",
+    allow: Annotated[list[str] | None, typer.Option("--allow", help=t("help.hub-networks-allow"))] = None,
+    everywhere: Annotated[bool, typer.Option("--everywhere", help=t("help.hub-networks-everywhere"))] = False,
     database: Database = "",
-    metrics_port: Annotated[int | None, typer.Option("--metrics-port", help=t("help.metrics-port"))] = None,
-    name: Annotated[list[str] | None, typer.Option("--name", help=t("help.hub-name"))] = None,
-    allow: Annotated[list[str] | None, typer.Option("--allow", help=t("help.hub-allow"))] = None,
-    policies: Annotated[Path | None, typer.Option("--policies", help=t("help.hub-policies"))] = None,
-    tls_certificate: Annotated[
-        Path | None, typer.Option("--tls-certificate", help=t("help.hub-tls-certificate"))
-    ] = None,
-    tls_key: Annotated[Path | None, typer.Option("--tls-key", help=t("help.hub-tls-key"))] = None,
-    tls_client_ca: Annotated[Path | None, typer.Option("--tls-client-ca", help=t("help.hub-tls-client-ca"))] = None,
 ) -> None:
-    """Run a hub until interrupted."""
-    # An owner's machine does not have the hub's dependencies, so they are asked for only here.
-    from kakoi.hub.serve import serve as run_hub
+    """Show from where parties may ask, or say so for one."""
     from kakoi.hub.settings import Settings
+    from kakoi.hub.upkeep import allow_networks, networks_of
 
     with errors_as_exit_codes():
-        settings = Settings(
-            directory=directory,
-            host=host,
-            port=port,
-            operator_token_file=token_file,
-            blobs=blobs,
-            database_url=database,
-            metrics_port=metrics_port,
-            names=tuple(name or ()),
-            allow=tuple(allow or ()),
-            policies=policies,
-            tls_certificate=tls_certificate,
-            tls_key=tls_key,
-            tls_client_ca=tls_client_ca,
-        )
-        run_hub(settings)
+        settings = Settings(directory=directory, database_url=database)
+        if (party != "") != (bool(allow) != everywhere):
+            raise Misuse(
+                "hub.networks-usage",
+                "expected a party with networks or with --everywhere, or neither, got another mixture",
+                hint="kakoi hub networks --directory D PARTY --allow 192.0.2.0/24",
+            )
+        if party:
+            allow_networks(settings, parse_id(party), allow or ())
+        table = Table(t("hub.networks-party"), t("hub.networks-from"))
+        for identity, found in networks_of(settings).items():
+            table.add_row(identity, ", ".join(found))
+        out.print(table)
 
 
 @app.command("log-key", help=t("help.hub-log-key"))

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import socket
 import sqlite3
-import ssl
-from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +24,7 @@ from kakoi.core.dsse import Envelope
 from kakoi.core.errors import KakoiError, Misuse, Refused
 from kakoi.core.ids import parse_id
 from kakoi.guard.export import cursor_of
+from kakoi.guard.listeners import look
 from kakoi.guard.posture import ContractFacts, Facts, Judged, Posture, stand
 from kakoi.guard.settings import GuardSettings, read_settings
 from kakoi.guard.stream import FILE, Stream
@@ -220,58 +218,10 @@ def _readable(directory: Path, names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(str(path.relative_to(directory)) for path in paths if path.exists() and path.stat().st_mode & 0o077)
 
 
-# -- listeners of programs of this directory
-
-
 def _listeners(directory: Path) -> tuple[str, ...] | None:
     """Addresses beyond loopback on which a program that names this directory listens without TLS; None if /proc is not there."""
-    try:
-        sockets = dict(_listening_sockets())
-    except OSError:
-        return None
-    inodes = _inodes_of(str(directory), str(directory.resolve()))
-    found = {sockets[inode] for inode in inodes if inode in sockets}
-    return tuple(sorted(f"{host} port {port}" for host, port in found if not _speaks_tls(host, port)))
-
-
-def _listening_sockets() -> Iterator[tuple[str, tuple[str, int]]]:
-    for name, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
-        for line in (Path("/proc/net") / name).read_text("ascii").splitlines()[1:]:
-            fields = line.split()
-            host, _, port = fields[1].partition(":")
-            if fields[3] != "0A":
-                continue
-            raw = bytes.fromhex(host)
-            packed = b"".join(raw[i : i + 4][::-1] for i in range(0, len(raw), 4))
-            address = socket.inet_ntop(family, packed)
-            if address not in ("127.0.0.1", "::1") and not address.startswith("127."):
-                yield fields[9], (address, int(port, 16))
-
-
-def _inodes_of(*words: str) -> set[str]:
-    found: set[str] = set()
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            command = (process / "cmdline").read_bytes().decode("utf-8", "replace")
-            if "kakoi" not in command or not any(word in command.split("\0") for word in words):
-                continue
-            for entry in (process / "fd").iterdir():
-                with suppress(OSError):
-                    target = str(entry.readlink())
-                    if target.startswith("socket:["):
-                        found.add(target[8:-1])
-    return found
-
-
-def _speaks_tls(host: str, port: int) -> bool:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # only whether it speaks TLS at all
-    reach = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - what a program listens on
-    try:
-        with socket.create_connection((reach, port), timeout=3) as plain_socket, context.wrap_socket(plain_socket):
-            return True
-    except OSError:
-        return False
+    seen = look(directory)
+    return None if seen is None else tuple(f"{one.host} port {one.port}" for one in seen if "plain" in one.worries)
 
 
 # -- what is shown

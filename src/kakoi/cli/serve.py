@@ -78,7 +78,7 @@ def broker_serve(
         if accept_software_platform:
             err.print(f"[bold red]{t('software.notice')}[/]")
 
-        client = connect(hub, home)
+        client = connect(hub, home, software=accept_software_platform)
         where = (collateral, collateral_cache, collateral_from, collateral_ca)
         endorsements = source(*where, token_keys=token_keys, bundles=collateral_bundles_from, hub=client)
         signal.signal(signal.SIGTERM, _end)  # a polite stop writes and signs the last events
@@ -269,6 +269,11 @@ def enclave_serve(
     jobs: Annotated[int, typer.Option("--jobs", min=1, max=64, help=t("help.enclave-jobs"))] = 1,
     attest_with: Annotated[list[str] | None, typer.Option("--attest-with", help=t("help.attest-with"))] = None,
     attest_key_file: Annotated[Path | None, typer.Option("--attest-key-file", help=t("help.attest-key-file"))] = None,
+    hub_ca: Annotated[Path | None, typer.Option("--hub-ca", help=t("help.enclave-hub-ca"))] = None,
+    hub_certificate: Annotated[
+        Path | None, typer.Option("--hub-certificate", help=t("help.enclave-hub-certificate"))
+    ] = None,
+    hub_key: Annotated[Path | None, typer.Option("--hub-key", help=t("help.enclave-hub-key"))] = None,
     events: Annotated[Path | None, typer.Option("--events", help=t("help.enclave-events"))] = None,
 ) -> None:
     """Become the enclave: replace this process by the image's program, with nothing of this one left."""
@@ -282,8 +287,14 @@ def enclave_serve(
         options += ["--claim-seconds", str(claim_seconds), "--jobs", str(jobs)]
         for entry in attest_with or []:
             options += ["--attest-with", entry]
-        if attest_key_file is not None:
-            options += ["--attest-key-file", str(attest_key_file.resolve())]
+        for option, path in (
+            ("--attest-key-file", attest_key_file),
+            ("--hub-ca", hub_ca),
+            ("--hub-certificate", hub_certificate),
+            ("--hub-key", hub_key),
+        ):
+            if path is not None:
+                options += [option, str(path.resolve())]
         command = [sys.executable, "-I", "-B", "-c", _RUN, str(image.resolve()), *options]
         if events is not None:
             from kakoi.cli.enclave_host import host

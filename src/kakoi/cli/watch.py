@@ -74,12 +74,12 @@ def metrics_of(watch: Watch, port: int | None) -> Iterator[None]:
     if port is None:
         yield
         return
-    from kakoi.guard.metrics import listening, openmetrics
+    from kakoi.guard.metrics import Door, listening, openmetrics
 
     def metrics() -> bytes:
         return openmetrics(watch.stream, watch.clock, watch.exports)
 
-    with listening(port, metrics, {"events": watch.ready}) as server:
+    with listening(Door(port=port), metrics, {"events": watch.ready}) as server:
         err.print(t("events.metrics", port=server.server_address[1]))
         yield
 

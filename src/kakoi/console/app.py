@@ -26,7 +26,6 @@ from kakoi.console.assent import Assent
 from kakoi.console.feed import refused, turned_away
 from kakoi.console.library import Library
 from kakoi.console.people import People
-from kakoi.console.perimeter import Perimeter
 from kakoi.console.runs import Results
 from kakoi.console.sessions import Attempts, Sessions
 from kakoi.console.settings import Settings
@@ -35,6 +34,7 @@ from kakoi.console.visit import Access, Console, Handler, Visit
 from kakoi.core.clock import Clock
 from kakoi.core.encoding import b64, sha256
 from kakoi.core.errors import Fatal, KakoiError, Malformed, Refused
+from kakoi.guard.browser import BrowserPerimeter, Site
 from kakoi.guard.watch import Watch
 from kakoi.net.client import HubClient
 from kakoi.party.home import PartyHome
@@ -208,7 +208,8 @@ def app_of(console: Console) -> ASGIApp:
         if console.watch is not None:
             console.watch.hear(turned_away(status, address, console.clock.now()))
 
-    return Perimeter(app, console.settings, tell)
+    site = Site(origin=console.settings.origin, body_bytes=console.settings.body_bytes)
+    return BrowserPerimeter(app, site, tell)
 
 
 def _nowhere(visit: Visit) -> Response:

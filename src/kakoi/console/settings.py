@@ -59,11 +59,6 @@ class Settings:
         return f"{scheme}://{self.name}" + ("" if self.port == usual else f":{self.port}")
 
     @property
-    def netloc(self) -> str:
-        """What a browser sends as Host."""
-        return self.origin.partition("://")[2]
-
-    @property
     def cookie(self) -> str:
         """The session cookie's name. Browsers do not keep cookies of one host's ports apart, so the port is in it."""
         return f"__Host-kakoi-{self.port}" if self.tls else f"kakoi-{self.port}"

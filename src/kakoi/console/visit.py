@@ -18,7 +18,6 @@ from kakoi.console.assent import Assent
 from kakoi.console.ceremony import read_assertion, request_options
 from kakoi.console.library import Library
 from kakoi.console.people import People
-from kakoi.console.perimeter import BODY
 from kakoi.console.runs import Results
 from kakoi.console.sessions import Attempts, Session, Sessions
 from kakoi.console.settings import Settings
@@ -28,6 +27,7 @@ from kakoi.core.clock import Clock
 from kakoi.core.encoding import framed, sha256
 from kakoi.core.errors import Fatal, KakoiError, Malformed, Misuse, Refused, Unavailable
 from kakoi.core.ids import parse_id
+from kakoi.guard.browser import BODY
 from kakoi.guard.watch import Watch
 from kakoi.party.home import PartyHome
 from kakoi.say import aloud, locale

@@ -69,6 +69,9 @@ KINDS: Final[dict[str, Kind]] = {
     "hub.overload": Kind(ocsf_class=API_ACTIVITY, activity=99),
     "hub.identity": Kind(ocsf_class=AUTHENTICATION, activity=1),
     "hub.access": Kind(ocsf_class=API_ACTIVITY, activity=99),
+    "operator.sign-in": Kind(ocsf_class=AUTHENTICATION, activity=1, bad="medium"),
+    "operator.action": Kind(ocsf_class=API_ACTIVITY, activity=3, good="low"),
+    "operator.refused": Kind(ocsf_class=API_ACTIVITY, activity=99),
     "hub.fatal": Kind(ocsf_class=APPLICATION_LIFECYCLE, activity=4, bad="critical"),
     # The machine that an enclave runs on.
     "enclave.run": Kind(ocsf_class=API_ACTIVITY, activity=1, bad="medium"),

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import socket
+import ssl
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
@@ -17,8 +22,10 @@ from kakoi.guard.export import cursor_of
 from kakoi.guard.happening import SEVERITY
 from kakoi.guard.stream import Stream
 
+logger = logging.getLogger("kakoi.guard")
 CONTENT_TYPE: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 _STATUS: Final = {1: "success", 2: "failure", 99: "other"}
+_MOST_CONNECTIONS: Final = 16
 _LEVELS: Final = {number: name for name, number in SEVERITY.items()}
 
 
@@ -78,6 +85,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in (("Content-Type", kind), ("Content-Length", str(len(body))), ("Cache-Control", "no-store")):
             self.send_header(name, value)
+        if isinstance(self.connection, ssl.SSLSocket):
+            self.send_header("Strict-Transport-Security", "max-age=31536000")
         self.end_headers()
         self.wfile.write(body)
 
@@ -85,14 +94,55 @@ class _Handler(BaseHTTPRequestHandler):
         """Scrapes are not news."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Door:
+    """Where metrics are read, by whom, and under which certificate."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    """0: any free one."""
+    admits: Callable[[str], bool] = lambda address: True
+    """Whether an address is answered; asked before anything is read."""
+    tls: ssl.SSLContext | None = None
+
+
 class Listener(ThreadingHTTPServer):
-    """Metrics and health of one program, on loopback only: whoever shall read them from elsewhere gets a tunnel."""
+    """Metrics and health of one program."""
 
     daemon_threads = True
 
-    def __init__(self, port: int, metrics: Callable[[], bytes], ready: Mapping[str, Check]) -> None:
-        self._metrics, self._ready = metrics, ready
-        super().__init__(("127.0.0.1", port), _Handler)
+    def __init__(self, door: Door, metrics: Callable[[], bytes], ready: Mapping[str, Check]) -> None:
+        self._metrics, self._ready, self._door = metrics, ready, door
+        self._places = threading.BoundedSemaphore(_MOST_CONNECTIONS)
+        if ":" in door.host:
+            self.address_family = socket.AF_INET6
+        super().__init__((door.host, door.port), _Handler)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """A connection. The handshake is made in its own thread, so that nobody holds up the others."""
+        connection, address = super().get_request()
+        if self._door.tls is None:
+            return connection, address
+        return self._door.tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False), address
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """In a thread, if it comes from a network that is answered and there is a place."""
+        if not self._door.admits(str(client_address[0])) or not self._places.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """The place is free again afterwards."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Whoever speaks no TLS, or hangs up, is not news; an error of our own is."""
+        if not isinstance(sys.exception(), OSError):
+            logger.exception("unexpected error")
 
     def answer(self, path: str) -> tuple[int, str, bytes]:
         """Status, content type and body. Raises what a check raises."""
@@ -108,13 +158,15 @@ class Listener(ThreadingHTTPServer):
 
 
 @contextmanager
-def listening(port: int, metrics: Callable[[], bytes], ready: Mapping[str, Check]) -> Iterator[Listener]:
-    """A listener in a thread; it has stopped when the block ends. Port 0: any free one. Raises Misuse."""
+def listening(door: Door, metrics: Callable[[], bytes], ready: Mapping[str, Check]) -> Iterator[Listener]:
+    """A listener in a thread; it has stopped when the block ends. Raises Misuse."""
     try:
-        server = Listener(port, metrics, ready)
+        server = Listener(door, metrics, ready)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or "not a port"
-        raise Misuse("guard.listen", f"expected port {port} to be free, got: {reason}", hint="choose another") from None
+        raise Misuse(
+            "guard.listen", f"expected {door.host} port {door.port} to be free, got: {reason}", hint="choose another"
+        ) from None
     thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
     thread.start()
     try:

@@ -55,6 +55,11 @@ class Crowd:
             self._penalty = {name: until for name, until in self._penalty.items() if until > now}
         self._penalty[prefix] = now + self._limits.penalty_seconds
 
+    def punished(self) -> tuple[tuple[str, int], ...]:
+        """Networks that get few new connections, and seconds until they get more again."""
+        now = self._clock()
+        return tuple((prefix, int(until - now) + 1) for prefix, until in self._penalty.items() if until > now)
+
     @property
     def pressed(self) -> bool:
         """True if there is hardly room for more."""

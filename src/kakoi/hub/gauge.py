@@ -28,6 +28,16 @@ class Gauge:
         self._late = self._rate = 0.0
         self._arrived = 0
 
+    @property
+    def late(self) -> float:
+        """Seconds by which the event loop is late."""
+        return self._late
+
+    @property
+    def rate(self) -> float:
+        """Strangers' requests a second."""
+        return self._rate
+
     async def watch(self) -> None:
         """Measure until cancelled."""
         clock = asyncio.get_running_loop().time

@@ -7,7 +7,6 @@ import logging
 import math
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Final
 
 from fastapi import Request
@@ -20,6 +19,7 @@ from kakoi.core.ids import ObjectId, parse_id
 from kakoi.core.records import Record
 from kakoi.hub.budgets import Budgets, Identity, Later, prefix_of
 from kakoi.hub.gauge import Gauge
+from kakoi.hub.listen import admits, networks
 from kakoi.hub.settings import Limits
 from kakoi.hub.tickets import HEADER, Tickets
 from kakoi.net.answers import ErrorAnswer
@@ -160,6 +160,12 @@ class Budget:
 
     def __init__(self, most: int, what: str, *, reserve: float = 0) -> None:
         self._left, self._what, self._kept = most, what, int(most * reserve)
+        self._most = most
+
+    @property
+    def used(self) -> int:
+        """How much of it is in use."""
+        return self._most - self._left
 
     @contextmanager
     def take(self, amount: int = 1, *, vital: bool = True) -> Iterator[None]:
@@ -217,16 +223,6 @@ async def read_body(request: Request, most: int, limits: Limits, budget: Budget)
     length = announced(request, most)
     with budget.take(length, vital=who_asks(request).vital):
         return b"".join([chunk async for chunk in chunks(request, length, limits)])
-
-
-def networks(texts: tuple[str, ...]) -> tuple[IPv4Network | IPv6Network, ...]:
-    """Networks of an allow-list. Raises Misuse for what is none."""
-    try:
-        return tuple(ip_network(text) for text in texts)
-    except ValueError:
-        raise Misuse(
-            "hub.allow", "expected networks as 192.0.2.0/24 or 2001:db8::/32, got something else", hint="--allow"
-        ) from None
 
 
 def _with_hsts(send: Send) -> Send:
@@ -315,14 +311,7 @@ class Perimeter:
 
     def _check_network(self, scope: Scope) -> None:
         """Only networks of the allow-list are answered, if there is one."""
-        if not self._allow:
-            return
-        try:
-            address = ip_address(str((scope.get("client") or ("",))[0]).partition("%")[0])
-        except ValueError:
-            address = None
-        mapped = getattr(address, "ipv4_mapped", None) or address
-        if mapped is None or not any(mapped in network for network in self._allow):
+        if self._allow and not admits(self._allow, str((scope.get("client") or ("",))[0])):
             raise Refused(
                 "hub.network",
                 "expected a request from a network that the hub answers, got one from another",

@@ -23,9 +23,10 @@ from kakoi.hub.gauge import Gauge
 from kakoi.hub.http import Budget
 from kakoi.hub.identify import Authenticator
 from kakoi.hub.log import Log
+from kakoi.hub.networks import PartyNetworks
 from kakoi.hub.notify import Notifier
 from kakoi.hub.objects import Objects
-from kakoi.hub.policy import SHIPPED, Policies
+from kakoi.hub.policy import SHIPPED, Policies, demands_of
 from kakoi.hub.quota import Quota
 from kakoi.hub.remote import open_blobs
 from kakoi.hub.replay import NONCES_FILE, FileNonces, Nonces, SharedNonces, SteadyClock
@@ -65,8 +66,9 @@ class Hub:
         self.blobs = open_blobs(settings)
         self.crowd = Crowd(limits, time.monotonic)
         self.budgets = Budgets(limits, time.monotonic, self.crowd.punish)
-        self.policies = Policies(settings.policies or SHIPPED, now)
+        self.policies = Policies(settings.policies or SHIPPED, now, demands=demands_of(settings))
         self.objects = Objects(self.database, self.budgets, limits, self.policies)
+        self.networks = PartyNetworks(self.database)
         self.quota = Quota(self.database, limits)
         self.parts = Uploads(self.blobs, self.quota, limits)
         self.runs = Runs(self.database, limits.claim_seconds)
@@ -117,7 +119,10 @@ class Hub:
         )
         stack.callback(nonces.close)
         clock = SteadyClock(max(time.time(), nonces.latest()))
-        return Authenticator(self.database, token, nonces, clock)
+        certificates = self.settings.enclave_ca is not None
+        return Authenticator(
+            self.database, token, nonces, clock, self.networks, enclaves_show_certificates=certificates
+        )
 
     async def health(self) -> None:
         """Raise unless the database answers."""

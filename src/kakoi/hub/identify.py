@@ -16,8 +16,12 @@ from kakoi.core.errors import Malformed, Refused
 from kakoi.core.ids import HEX_DIGEST
 from kakoi.hub import schema
 from kakoi.hub.database import Database
+from kakoi.hub.networks import PartyNetworks
+from kakoi.hub.protocol import CERTIFICATE_NAMES
 from kakoi.hub.replay import Nonces
 from kakoi.net.identity import ENCLAVE, ENCLAVE_NAME, enclave_key
+from kakoi.net.posture import UNDECLARED, Posture
+from kakoi.net.posture import parse as read_posture
 from kakoi.net.signature import FIELDS, Message, Parameters, base, parse
 
 LONGEST_LIFETIME: Final = 300
@@ -25,7 +29,9 @@ LONGEST_LIFETIME: Final = 300
 SKEW: Final = 30
 """Seconds by which ``created`` may lie ahead of the hub's time."""
 _REMEMBERED: Final = 8192
-Kind = Literal["party", "enclave", "newcomer"]
+CERTIFICATE_NAME: Final = "urn:kakoi:enclave:"
+"""Before an enclave's name, in a URI (subjectAltName) of the certificate that it shows."""
+Kind = Literal["party", "enclave", "newcomer", "operator"]
 _SINGLE: Final = frozenset({*FIELDS, "host", "signature", "signature-input"})
 
 
@@ -34,22 +40,36 @@ class Principal:
     """Who signed a request."""
 
     kind: Kind
-    """A newcomer's key is in no card that the hub has; the request says which key it is."""
+    """A newcomer's key is in no card that the hub has; the request says which key it is. Operators sign in and sign no requests."""
     id: str
-    """A key id of a party, an enclave's name."""
+    """A key id of a party, an enclave's name, an operator's subject."""
     public: bytes
     """Ed25519 public key."""
     card: str
     """Id of a party's first card; empty for others."""
     address: str
     """Where the request came from; empty if it did not come over a network."""
+    posture: Posture = UNDECLARED
+    """What its program says of itself, under its signature."""
+    role: str = ""
+    """Of an operator: ``viewer`` or ``administrator``."""
 
 
 class Authenticator:
     """Knows keys, hub names and nonces. For use from one event loop."""
 
-    def __init__(self, database: Database, token: bytes, nonces: Nonces, clock: Callable[[], int]) -> None:
-        self._database, self._token, self._nonces = database, token, nonces
+    def __init__(
+        self,
+        database: Database,
+        token: bytes,
+        nonces: Nonces,
+        clock: Callable[[], int],
+        networks: PartyNetworks,
+        *,
+        enclaves_show_certificates: bool = False,
+    ) -> None:
+        self._database, self._token, self._nonces, self._networks = database, token, nonces, networks
+        self.enclaves_show_certificates = enclaves_show_certificates
         self.clock = clock
         self.names: frozenset[str] = frozenset()
         """Authorities by which clients call this hub."""
@@ -64,8 +84,9 @@ class Authenticator:
         2. one signature, over exactly what must be covered (RFC 9421 §3.2), with every parameter (§2.3);
         3. it is neither from the future nor expired, and not made for longer than five minutes;
         4. the key is known, or is the one in Kakoi-Key;
-        5. the signature verifies;
-        6. its nonce was not used.
+        5. it comes from where its holder may ask from: a party from its networks, an enclave with its certificate;
+        6. the signature verifies;
+        7. its nonce was not used.
 
         Raises Malformed or Refused.
         """
@@ -88,17 +109,30 @@ class Authenticator:
         parameters, signature = parse(fields["signature-input"], fields["signature"], message.components)
         self._check_time(parameters)
         kind, verifier, card = await self._key(parameters.keyid, fields.get("kakoi-key", ""))
+        await self._check_place(scope, kind, parameters.keyid, card)
         verifier.verify(base(message, parameters), signature)
         await self._nonces.use(parameters.keyid, parameters.nonce, expires=parameters.expires, now=self.clock())
-        client = scope.get("client")
         self._remember(parameters.keyid, kind, verifier, card)
         return Principal(
             kind=kind,
             id=parameters.keyid.removeprefix(ENCLAVE),
             public=verifier.public,
             card=card,
-            address=client[0] if client else "",
+            address=_address(scope),
+            posture=read_posture(fields.get("kakoi-posture", "")),
         )
+
+    async def _check_place(self, scope: Scope, kind: Kind, keyid: str, card: str) -> None:
+        if kind == "party":
+            await self._networks.require(card, _address(scope))
+        elif kind == "enclave" and self.enclaves_show_certificates:
+            name = keyid.removeprefix(ENCLAVE)
+            if CERTIFICATE_NAME + name not in scope.get("state", {}).get(CERTIFICATE_NAMES, ()):
+                raise Refused(
+                    "hub.enclave-certificate",
+                    "expected an enclave's request over a connection with its certificate, got one without or another's",
+                    hint=f"the certificate names the enclave as URI {CERTIFICATE_NAME}NAME",
+                )
 
     def _check_time(self, parameters: Parameters) -> None:
         now = self.clock()
@@ -139,6 +173,12 @@ class Authenticator:
             self._known.move_to_end(keyid)
             if len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
+
+
+def _address(scope: Scope) -> str:
+    """Where a request came from; empty if it did not come over a network."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
 
 
 def _fields(scope: Scope) -> dict[str, str]:

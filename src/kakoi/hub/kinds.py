@@ -148,6 +148,19 @@ def describe(envelope: Envelope) -> Described:
     return Described(rule=rule, payload_type=envelope.payloadType, members=members, references=found)
 
 
+def names_software(what: Described) -> bool:
+    """Whether a contract accepts the software platform, or evidence is of it. What is not in its form is not: others judge that."""
+    if what.rule.name == model.Contract.KIND:
+        platforms = what.members.get("platforms")
+        accepted = platforms.get("accepted") if isinstance(platforms, dict) else None
+        return any(_platform(entry) == "software" for entry in accepted) if isinstance(accepted, list) else False
+    return _platform(what.members.get("evidence")) == "software"
+
+
+def _platform(value: object) -> object:
+    return value.get("platform") if isinstance(value, dict) else None
+
+
 def _passport(statement: dict[str, Any]) -> tuple[dict[str, Any], frozenset[tuple[str, str]]]:
     """A passport is found by its run and contract, and by the digests of its subjects."""
     predicate, subjects = statement.get("predicate"), statement.get("subject")

@@ -22,7 +22,7 @@ from kakoi.hub.budgets import Budgets, Identity
 from kakoi.hub.concern import concerns, is_shared
 from kakoi.hub.database import Database, Transaction
 from kakoi.hub.identify import Principal
-from kakoi.hub.kinds import RULES, Described, describe
+from kakoi.hub.kinds import RULES, Described, describe, names_software
 from kakoi.hub.notify import ObjectNews, RunNews
 from kakoi.hub.policy import Policies
 from kakoi.hub.quota import count_object
@@ -103,8 +103,15 @@ class Objects:
                 return Taken(item=found, new=False, helps="")  # everybody sends a card before anything else
         holder = await self._verified(envelope, what, who, verified)
         own = holder.key.ed25519 == sender.public
-        about: dict[str, str | bool] = {"kind": what.rule.name, "shared": is_shared(what.rule), "own": own}
-        self._policies.require(sender, "put", object_id=object_id, attributes={**about, "concerned": own})
+        about: dict[str, str | bool] = {
+            "kind": what.rule.name,
+            "shared": is_shared(what.rule),
+            "own": own,
+            "concerned": own,
+            "state": await self._state(what),
+            "software": names_software(what),
+        }
+        self._policies.require(sender, "put", object_id=object_id, attributes=about)
         admitted = Admitted(
             id=object_id, envelope=body, what=what, holder=holder, token=token, keeper=_keeper(what, who)
         )
@@ -169,7 +176,14 @@ class Objects:
         if reader.kind == "party" and not shared:
             references = describe(Envelope.decode(data)).references
             concerned = await self._database.read(lambda connection: concerns(connection, reader.id, references))
-        about: dict[str, str | bool] = {"kind": row.kind, "shared": shared, "own": False, "concerned": concerned}
+        about: dict[str, str | bool] = {
+            "kind": row.kind,
+            "shared": shared,
+            "own": False,
+            "concerned": concerned,
+            "state": "",
+            "software": False,
+        }
         self._policies.require(reader, "get", object_id=object_id, attributes=about)
         return data
 
@@ -188,6 +202,13 @@ class Objects:
             lambda c: feed.page(c, after=after, kinds=kinds, references=references, limit=limit, reader=reader),
             vital=vital,
         )
+
+    async def _state(self, what: Described) -> str:
+        """Of the run that an object belongs to; empty for none, and for a run that is not here."""
+        if not what.rule.of_run:
+            return ""
+        query = select(schema.runs.c.state).where(schema.runs.c.run == what.hex_member("run"))
+        return await self._database.read(lambda connection: connection.execute(query).scalar()) or ""
 
     async def _holder(self, envelope: Envelope, what: Described) -> Holder:
         if what.rule.signer == "itself":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
@@ -16,13 +17,15 @@ from typing import Any, Final
 
 import cedarpy
 
-from kakoi.core.errors import Misuse, Refused
+from kakoi.core.errors import Malformed, Misuse, Refused
 from kakoi.hub.identify import Principal
+from kakoi.hub.settings import Settings
+from kakoi.net.posture import parse
 
 SHIPPED: Final = Path(__file__).parent / "policies"
 SCHEMA: Final = "schema.cedarschema"
 _REMEMBERED: Final = 32_768
-_TYPES: Final = {"party": "Party", "enclave": "Enclave", "newcomer": "Newcomer"}
+_TYPES: Final = {"party": "Party", "enclave": "Enclave", "newcomer": "Newcomer", "operator": "Operator"}
 _logger = logging.getLogger("kakoi.hub.decisions")
 Decided = Callable[[Mapping[str, str]], None]
 
@@ -53,10 +56,37 @@ def zone_of(address: str) -> str:
     return "loopback" if found.is_loopback else "private" if found.is_private else "public"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demands:
+    """What the operator demands of clients' posture; policies compare it with what clients say and show."""
+
+    floor: int = 0
+    """The oldest version of a client, as ``Posture.number``; 0: any, also one that does not say."""
+    hardware_only: bool = False
+    """The software platform, which protects nothing, has no place here."""
+
+
+def demands_of(settings: Settings) -> Demands:
+    """What the settings demand. Raises Misuse for a version that is none."""
+    try:
+        floor = parse(f'version="{settings.oldest_client}", software=?0').number if settings.oldest_client else 0
+    except Malformed:
+        raise Misuse("hub.oldest-client", "expected a version as 1.2.3, got something else") from None
+    return Demands(floor=floor, hardware_only=settings.hardware_only)
+
+
 class Policies:
     """Decides. ``decided`` hears of every decision, remembered or not."""
 
-    def __init__(self, folder: Path, clock: Callable[[], int], decided: Decided | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        clock: Callable[[], int],
+        decided: Decided | None = None,
+        *,
+        demands: Demands | None = None,
+    ) -> None:
+        self._demands = demands or Demands()
         _, text = read(folder)
         self._policies, self._clock = cedarpy.PolicySet.from_str(text), clock
         self.decided = decided or _log
@@ -90,6 +120,8 @@ class Policies:
             principal.id,
             principal.card,
             address,
+            principal.posture,
+            principal.role,
             minute,
             action,
             object_id,
@@ -123,16 +155,18 @@ class Policies:
     ) -> bool:
         who = {"type": _TYPES[principal.kind], "id": principal.id}
         what = {"type": "Object" if object_id else "Hub", "id": object_id or "hub"}
-        card = {"card": principal.card} if principal.kind == "party" else {}
+        known = {"party": {"card": principal.card}, "operator": {"role": principal.role}}.get(principal.kind, {})
         moment = datetime.fromtimestamp(minute * 60, UTC)
         context = {
             "address": {"__extn": {"fn": "ip", "arg": address}},
             "zone": zone_of(address),
             "minute": moment.hour * 60 + moment.minute,
             "weekday": moment.isoweekday(),
+            "posture": {"version": principal.posture.number, "software": principal.posture.software},
+            "demands": {"floor": self._demands.floor, "hardwareOnly": self._demands.hardware_only},
         }
         entities: list[dict[str, Any]] = [
-            {"uid": who, "attrs": card, "parents": []},
+            {"uid": who, "attrs": known, "parents": []},
             {"uid": what, "attrs": dict(attributes), "parents": []},
         ]
         request = {

@@ -8,9 +8,12 @@ connections ends what has taken too long.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final, Literal
 
 import h11
+import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from kakoi.core.errors import Unavailable
@@ -20,9 +23,15 @@ from kakoi.hub.http import error_answer
 from kakoi.hub.settings import Limits
 
 _LINGER_SECONDS: Final = 2
+CERTIFICATE_NAMES: Final = "kakoi.certificate-names"
+"""Key of a request's state: URIs in the certificate that the client showed and the hub's CA vouches for."""
 _HURRY: Final = 5
 """So many times sooner are strangers let go of when connections get short."""
 _LINGER_BYTES: Final = 1024 * 1024
+_SWEEP_TICKS: Final = 10
+"""uvicorn ticks ten times a second."""
+_BACKLOG: Final = 4096
+"""Connections that the kernel keeps for the hub; beyond it a client's first packet is lost, and it tries again after a second."""
 
 
 def limited(limits: Limits, crowd: Crowd) -> type[H11Protocol]:
@@ -56,6 +65,7 @@ class _LimitedProtocol(H11Protocol):
         self._prefix = prefix_of(str(peer[0]) if peer else "")
         fits = self.hub_crowd.enter(self._prefix)
         super().connection_made(transport)
+        self.app_state = {**self.app_state, CERTIFICATE_NAMES: _names(transport)}  # requests begin with a copy of it
         self._head_since = self.loop.time()
         if not fits:
             transport.abort()
@@ -127,3 +137,44 @@ class _LimitedProtocol(H11Protocol):
             if since is not None and now - since > seconds:
                 self.transport.abort()
                 return
+
+
+def _names(transport: asyncio.Transport) -> tuple[str, ...]:
+    tls = transport.get_extra_info("ssl_object")
+    shown = (tls.getpeercert() or {}).get("subjectAltName", ()) if tls is not None else ()
+    return tuple(str(value) for kind, value in shown if kind == "URI")
+
+
+class SweptServer(uvicorn.Server):
+    """uvicorn that ends connections which hold something for too long, and whose signals are the main thread's."""
+
+    async def on_tick(self, counter: int) -> bool:
+        """Once a second, sweep."""
+        if counter % _SWEEP_TICKS == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                connection.sweep(now)  # type: ignore[union-attr]
+        return await super().on_tick(counter)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """None of its own."""
+        yield
+
+
+def server_config(app: Any, limits: Limits, crowd: Crowd, *, lifespan: Literal["on", "off"]) -> uvicorn.Config:
+    """uvicorn with the hub's limits on heads, bodies, silences and connections."""
+    return uvicorn.Config(
+        app,
+        loop="asyncio",
+        http=limited(limits, crowd),
+        ws="none",
+        lifespan=lifespan,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        h11_max_incomplete_event_size=limits.head_bytes,
+        timeout_keep_alive=limits.keep_alive_seconds,
+        timeout_graceful_shutdown=10,
+        backlog=_BACKLOG,
+    )

@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, SmallInteger, String, Table
 
-VERSION: Final = "0002"
+VERSION: Final = "0003"
 """Of these tables: the newest file in ``migrations/versions``."""
 metadata: Final = MetaData()
 _ID: Final = String(64)
@@ -129,3 +129,11 @@ blobs = Table(
     Index("blobs_pending", "stored", "since"),
 )
 """Who brought which blob: 0 while it arrives (its space is counted already), 1 once it is stored."""
+
+networks = Table(
+    "networks",
+    metadata,
+    Column("party", _ID, primary_key=True),
+    Column("network", String(50), primary_key=True),
+)
+"""Networks (CIDR) from which a party, by the id of its first card, may ask; a party without a row from everywhere."""

@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import signal
 import socket
-import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
-from pathlib import Path
-from typing import Any, Final
-
-import uvicorn
+from typing import TYPE_CHECKING, Any, Final
 
 from kakoi.core.errors import Fatal, KakoiError, Misuse, Unavailable
+from kakoi.guard import listeners
 from kakoi.hub.app import app_of
+from kakoi.hub.decisions import Decisions
 from kakoi.hub.door import Door
 from kakoi.hub.files import write_whole
-from kakoi.hub.http import networks
 from kakoi.hub.hub import Hub, open_hub, wall_clock
-from kakoi.hub.protocol import limited
+from kakoi.hub.listen import admits, bind, check, networks, server_tls, tls_of
+from kakoi.hub.protocol import SweptServer, server_config
 from kakoi.hub.settings import LOOPBACK, Settings
 from kakoi.hub.watch import event_of, fatal_on_record, hub_watch
 from kakoi.net.signature import authority
 
+if TYPE_CHECKING:  # a hub without operations pages needs none of what they need
+    from kakoi.hub.operators.serve import OperationsServer
+
 ADDRESS_FILE: Final = "address"
-_EVERYWHERE: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - named in order to be refused
-_BACKLOG: Final = 4096
-"""Connections that the kernel keeps for the hub; beyond it a client's first packet is lost, and it tries again after a second."""
-_SWEEP_TICKS: Final = 10
-"""uvicorn ticks ten times a second."""
 
 
 def serve(settings: Settings, *, ready: Callable[[str], object] = lambda _: None) -> None:
@@ -46,13 +41,15 @@ def open_server(
     settings: Settings, *, now: Callable[[], int] = wall_clock, ready: Callable[[str], object] = lambda _: None
 ) -> HubServer:
     """A server that has its port and has opened its hub; ``run`` it next. Raises what ``serve`` raises."""
-    _check(settings)
+    check(settings)
     with ExitStack() as stack:
-        listener = stack.enter_context(closing(_listen(settings)))
+        listener = stack.enter_context(closing(bind(settings.host, settings.port)))
         with fatal_on_record(settings.directory, now):
             hub = open_hub(settings, now=now)
         stack.callback(hub.release)
         server = HubServer(settings, hub, listener, ready)
+        stack.callback(server.let_go)
+        server.open_doors()
         stack.pop_all()
         return server
 
@@ -82,82 +79,35 @@ def running(settings: Settings, *, now: Callable[[], int] = wall_clock) -> Itera
         raise server.fatal
 
 
-def _check(settings: Settings) -> None:
-    if (settings.tls_certificate is None) != (settings.tls_key is None):
-        raise Misuse("hub.tls", "expected a TLS certificate and its key, got one of them")
-    networks(settings.allow)
-    if settings.tls_client_ca is not None and settings.tls_certificate is None:
-        raise Misuse("hub.tls", "expected a TLS certificate of the hub's own before clients show theirs, got none")
-    if settings.host not in LOOPBACK and settings.tls_certificate is None and not settings.insecure_plain_http:
-        raise Misuse(
-            "hub.plain-http",
-            "expected TLS for a hub that listens beyond this machine, got none",
-            hint="give a certificate and key; behind a proxy that adds TLS, allow plain http by name",
-        )
-    if settings.host in _EVERYWHERE and not settings.names:
-        raise Misuse(
-            "hub.names",
-            "expected the names by which clients call a hub that listens on all interfaces, got none",
-            hint="--name hub.example.org:8440; requests are signed for a name, and others are refused",
-        )
-
-
-def _listen(settings: Settings) -> Door:
-    where = f"{settings.host} port {settings.port}"
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    # asyncio turns Nagle's algorithm off only for sockets that name their protocol; with it every answer takes 40 ms.
-    listener = Door(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((settings.host, settings.port))
-        listener.listen(512)
-    except (OSError, OverflowError) as error:
-        listener.close()
-        number = error.errno if isinstance(error, OSError) else None
-        if number == errno.EADDRINUSE:
-            raise Misuse(
-                "hub.port-in-use",
-                f"expected {where} to be free, got a program that listens there",
-                hint="is another hub running? Choose another port, or 0 for any",
-            ) from None
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise Misuse(
-            "hub.listen", f"expected to listen on {where}, got: {reason}", hint="check host and port"
-        ) from None
-    return listener
-
-
-class HubServer(uvicorn.Server):
+class HubServer(SweptServer):
     """uvicorn, with what a hub needs around it. Made by ``open_server``."""
 
     def __init__(self, settings: Settings, hub: Hub, listener: Door, ready: Callable[[str], object]) -> None:
         limits = settings.limits
-        config = uvicorn.Config(
-            app_of(hub, self._stop, self._refused),
-            loop="asyncio",
-            http=limited(limits, hub.crowd),
-            ws="none",
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            h11_max_incomplete_event_size=limits.head_bytes,
-            timeout_keep_alive=limits.keep_alive_seconds,
-            timeout_graceful_shutdown=10,
-            backlog=_BACKLOG,
-        )
+        config = server_config(app_of(hub, self._stop, self._refused), limits, hub.crowd, lifespan="on")
         self._watch = hub_watch(settings.directory, hub.now)
+        self.decisions = Decisions(self._watch.hear, hub.now)
+        hub.policies.decided = self.decisions.note
         super().__init__(config)
         self.fatal: Fatal | None = None
         self.ended = threading.Event()
         """Set when a server that runs in a thread has stopped by itself."""
         self.hub, self._listener, self._ready = hub, listener, ready
         listener.admits = hub.crowd.admits
+        self._doors = ExitStack()
+        self._operations: OperationsServer | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.metrics_port = 0
         self._address = settings.directory / ADDRESS_FILE
         config.load()
         scheme = "http"
         if settings.tls_certificate is not None and settings.tls_key is not None:
-            config.ssl = _tls(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
+            config.ssl = server_tls(
+                settings.tls_certificate,
+                settings.tls_key,
+                required=settings.tls_client_ca,
+                accepted=settings.enclave_ca,
+            )
             scheme = "https"
         port, tls = int(listener.getsockname()[1]), scheme == "https"
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
@@ -166,30 +116,78 @@ class HubServer(uvicorn.Server):
         own = {authority(name, port, tls=tls) for name in hosts}
         hub.authenticator.names = frozenset(name.lower() for name in settings.names) | own
 
+    def open_doors(self) -> None:
+        """Take the ports of operations and metrics. Raises Misuse."""
+        settings = self.hub.settings
+        if settings.operations is not None:
+            from kakoi.hub.operators.serve import open_operations
+
+            self._operations = open_operations(self.hub, self._watch, self.decisions)
+        if settings.metrics is not None:
+            from kakoi.guard.metrics import Door as MetricsDoor
+            from kakoi.guard.metrics import listening, openmetrics
+
+            watch, allowed = self._watch, networks(settings.metrics.allow)
+            door = MetricsDoor(
+                host=settings.metrics.host,
+                port=settings.metrics.port,
+                admits=lambda address: not allowed or admits(allowed, address),
+                tls=tls_of(settings.metrics),
+            )
+            checks = {"events": watch.ready, "server": self._require_running}
+            server = self._doors.enter_context(
+                listening(door, lambda: openmetrics(watch.stream, watch.clock, watch.exports), checks)
+            )
+            self.metrics_port = int(server.server_address[1])
+        self._doors.enter_context(listeners.declared(settings.directory, "hub", self._declared()))
+
+    def _declared(self) -> list[listeners.Door]:
+        settings, operations = self.hub.settings, self._operations
+        required = "required" if settings.tls_client_ca is not None else "accepted" if settings.enclave_ca else "none"
+        port = int(self._listener.getsockname()[1])
+        doors = [
+            listeners.Door(
+                name="api", host=settings.host, port=port, allow=settings.allow, client_certificates=required
+            )  # type: ignore[arg-type]
+        ]
+        for name, listener, port in (
+            ("operations", settings.operations, operations.port if operations is not None else 0),
+            ("metrics", settings.metrics, self.metrics_port),
+        ):
+            if listener is not None:
+                shown: Any = {"name": name, "client_certificates": "required" if listener.tls_client_ca else "none"}
+                doors.append(listeners.Door(host=listener.host, port=port, allow=listener.allow, **shown))
+        return doors
+
+    @property
+    def operations(self) -> OperationsServer:
+        """The operations listener. Raises Misuse if there is none."""
+        if self._operations is None:
+            raise Misuse("hub.no-operations", "expected a hub with operations pages, got one without")
+        return self._operations
+
+    @property
+    def operations_url(self) -> str:
+        """Address of the operations pages; empty if there are none."""
+        return "" if self._operations is None else self._operations.origin
+
+    def let_go(self) -> None:
+        """Close every door, and the stream of events."""
+        self._doors.close()
+        self._listener.close()
+        if self._operations is not None:
+            self._operations.let_go()
+        self.decisions.flush(everything=True)
+        self._watch.close()
+
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until stopped (a signal in the main thread, or ``should_exit``). Raises the Fatal that ended it."""
         try:
-            with self._metrics():
-                asyncio.run(self.serve(sockets=sockets or [self._listener]))
+            asyncio.run(self.serve(sockets=sockets or [self._listener]))
         finally:
-            self._listener.close()
-            self._watch.close()
+            self.let_go()
         if self.fatal is not None:
             raise self.fatal
-
-    @contextmanager
-    def _metrics(self) -> Iterator[None]:
-        port, watch = self.hub.settings.metrics_port, self._watch
-        if port is None:
-            yield
-            return
-        from kakoi.guard.metrics import listening, openmetrics
-
-        def metrics() -> bytes:
-            return openmetrics(watch.stream, watch.clock, watch.exports)
-
-        with listening(port, metrics, {"events": watch.ready, "server": self._require_running}):
-            yield
 
     def _require_running(self) -> None:
         if self.should_exit or self.fatal is not None or not self.started:
@@ -206,23 +204,25 @@ class HubServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then say where."""
         await super().startup(sockets)
+        if self._operations is not None:
+            self._task = asyncio.create_task(self._operations.serve([self._operations.listener]))
         write_whole(self._address, self.url.encode() + b"\n")
         self._ready(self.url)
-
-    async def on_tick(self, counter: int) -> bool:
-        """Once a second, end connections that hold something for too long."""
-        if counter % _SWEEP_TICKS == 0:
-            now = asyncio.get_running_loop().time()
-            for connection in list(self.server_state.connections):
-                connection.sweep(now)  # type: ignore[union-attr]
-        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop; whoever waits for news is answered first."""
         with suppress(OSError):
             self._address.unlink()
         self.hub.notifier.close()
+        if self._operations is not None and self._task is not None:
+            self._operations.should_exit = True
+            await self._task
         await super().shutdown(sockets)
+
+    async def on_tick(self, counter: int) -> bool:
+        """What was decided becomes events."""
+        self.decisions.flush()
+        return await super().on_tick(counter)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -236,21 +236,3 @@ class HubServer(uvicorn.Server):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _tls(certificate: Path, key: Path, client_ca: Path | None) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    try:
-        context.load_cert_chain(certificate, key)
-    except (OSError, ssl.SSLError) as error:
-        reason = error.strerror or type(error).__name__
-        raise Misuse("hub.tls", f"expected a TLS certificate and its key, got: {reason}", hint="both as PEM") from None
-    if client_ca is not None:
-        context.verify_mode = ssl.CERT_REQUIRED
-        try:
-            context.load_verify_locations(cafile=client_ca)
-        except (OSError, ssl.SSLError) as error:
-            reason = error.strerror or type(error).__name__
-            raise Misuse("hub.tls", f"expected CA certificates for clients, got: {reason}", hint="as PEM") from None
-    return context

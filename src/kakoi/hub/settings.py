@@ -91,6 +91,21 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    """A door of its own beside the public API: where it is, who may knock, and under which certificate."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    """0: any free port; ``<directory>/listeners.json`` says which."""
+    allow: tuple[str, ...] = ()
+    """Networks that are answered at all; empty: every network that reaches it."""
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    """CA certificates (PEM); with them only clients with a certificate of one of these are connected."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """One hub. ``directory`` holds everything that it keeps, and nothing else."""
 
@@ -104,6 +119,10 @@ class Settings:
     """Networks that are answered at all, as 192.0.2.0/24; empty: every network."""
     policies: Path | None = None
     """Folder of Cedar policies with their schema; none: those that Kakoi ships."""
+    oldest_client: str = ""
+    """Clients of an older version than this (1.2.3), and those that do not say theirs, are denied; empty: none is."""
+    hardware_only: bool = False
+    """Enclaves on the software platform, clients that accept it, and contracts and sessions that name it are denied."""
     operator_token_file: Path | None = None
     """File with the token that enclaves need to take runs; ``<directory>/operator.token`` by default, made if missing."""
     database_url: str = field(default="", repr=False)
@@ -117,8 +136,17 @@ class Settings:
     tls_key: Path | None = None
     tls_client_ca: Path | None = None
     """CA certificates (PEM); with them only clients with a certificate of one of these are connected (mutual TLS)."""
+    enclave_ca: Path | None = None
+    """CA certificates (PEM) of the operator's enclaves; with them an enclave's requests count only over a connection with a
+    certificate of one of these that names the enclave."""
     insecure_plain_http: bool = False
     """Listen beyond loopback without TLS (behind a proxy that adds it)."""
-    metrics_port: int | None = None
-    """Metrics and health on this port of loopback; 0: any free one, None: nowhere."""
+    metrics: Listener | None = None
+    """Where metrics and health are read; None: nowhere."""
+    operations: Listener | None = None
+    """Where operators sign in and see how the hub does; None: nowhere."""
+    operators: Path | None = None
+    """Who they are and who vouches for them (docs/operations.md); ``<directory>/operators.toml`` by default."""
+    operations_name: str = ""
+    """The name in the operations pages' address, as host or host:port; empty: localhost and the port."""
     limits: Limits = field(default_factory=Limits)

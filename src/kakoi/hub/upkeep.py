@@ -16,18 +16,21 @@ from typing import Final
 from sqlalchemy import Connection, create_engine, select
 
 from kakoi.core.errors import Fatal, Misuse
-from kakoi.hub import quota, schema
+from kakoi.hub import networks, quota, schema
 from kakoi.hub.audit import Audit, audit
 from kakoi.hub.blobs import storage_errors
 from kakoi.hub.budgets import Identity
 from kakoi.hub.database import open_engines, translated
 from kakoi.hub.files import TEMPORARY, disk_errors, sync_directory, write_whole
 from kakoi.hub.hub import DATABASE_FILE, TOKEN_FILE, database_url
+from kakoi.hub.listen import networks as networks_in
 from kakoi.hub.log import CHECKPOINT_FILE, KEY_FILE
 from kakoi.hub.remote import URL_FILE, open_blobs
 from kakoi.hub.settings import Settings
 
 DAY: Final = 86400
+BACKUP_FILE: Final = "last-backup"
+"""An empty file: its time says when the last copy was made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +130,29 @@ def allow(settings: Settings, party: str, most_bytes: int | None) -> None:
         quota.allow(connection, Identity(prefix="", party=party).name, most_bytes)
 
 
+def networks_of(settings: Settings) -> dict[str, tuple[str, ...]]:
+    """From where parties may ask, by the id of their first card; those that may from everywhere are not in it."""
+    with _connected(settings) as connection:
+        return {party: tuple(map(str, found)) for party, found in networks.read(connection).items()}
+
+
+def allow_networks(settings: Settings, party: str, texts: Sequence[str]) -> None:
+    """Let a party ask only from these networks; none: from everywhere. A running hub follows within seconds."""
+    wanted = networks_in(texts)
+    with _connected(settings):
+        pass  # a hub's directory, or a clear error
+    with _changing(settings) as connection:
+        networks.write(connection, party, wanted)
+
+
+def backed_up_at(directory: Path) -> int | None:
+    """When ``backup`` last copied this hub, in seconds since the epoch."""
+    try:
+        return int((directory / BACKUP_FILE).stat().st_mtime)
+    except OSError:
+        return None
+
+
 def backup(settings: Settings, target: Path) -> None:
     """Copy a hub, which may be running, to a new directory ``target``. Raises Misuse if that exists.
 
@@ -159,6 +185,7 @@ def backup(settings: Settings, target: Path) -> None:
             shutil.copyfile(path, part)
             part.replace(place)
             sync_directory(place.parent)
+        write_whole(source / BACKUP_FILE, b"")
 
 
 def _blobs(directory: Path) -> Iterator[Path]:

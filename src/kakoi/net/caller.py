@@ -22,6 +22,7 @@ from kakoi.core.errors import KakoiError, Malformed, Misuse, Refused, Unavailabl
 from kakoi.core.records import Record
 from kakoi.net.answers import ErrorAnswer
 from kakoi.net.identity import Identity
+from kakoi.net.posture import FIELD, own
 from kakoi.net.signature import LIFETIME, NONCE_BYTES, Message, Parameters, base, content_digest, fields_of
 from kakoi.net.transport import BLOCK, Answer, Body, Request, Stale, Transport
 
@@ -150,8 +151,10 @@ class Caller:
         pause: Callable[[float], object] | None,
         chance: Callable[[], float] | None,
         identity: Identity | None = None,
+        software: bool = False,
     ) -> None:
         self.patience = patience
+        self._posture = {FIELD: own(software=software).text()} if identity is not None else {}
         self._signatures = None if identity is None else _Signatures(identity)
         self._transport = Transport(base_url, connect_seconds=patience.connect, tls=tls, plain_http=insecure_plain_http)
         self.closed = threading.Event()
@@ -196,7 +199,7 @@ class Caller:
     def _request(self, call: Call, body: Body) -> Request:
         """``call`` with everything that is sent, signed now."""
         patience, target = self.patience, self._transport.path + call.target
-        headers = dict(call.headers)
+        headers = {**call.headers, **self._posture}
         if call.method in ("PUT", "POST"):
             headers["Content-Length"] = str(body.length)
         if self._signatures is not None:

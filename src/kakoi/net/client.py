@@ -49,8 +49,10 @@ class HubClient:
         insecure_plain_http: bool = False,
         pause: Callable[[float], object] | None = None,
         chance: Callable[[], float] | None = None,
+        software: bool = False,
     ) -> None:
-        """``identity`` signs every request: without it a hub answers ``health`` and nothing else.
+        """``identity`` signs every request: without it a hub answers ``health`` and nothing else. ``software``: this program runs on
+        the software platform, or accepts it, and says so.
 
         ``pause(seconds)`` and ``chance()`` in [0, 1) are for tests; https is required beyond loopback.
         """
@@ -63,6 +65,7 @@ class HubClient:
             pause=pause,
             chance=chance,
             identity=identity,
+            software=software,
         )
 
     def close(self) -> None:

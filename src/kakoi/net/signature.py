@@ -27,6 +27,7 @@ FIELDS: Final = (
     "content-type",
     "kakoi-claim",
     "kakoi-key",
+    "kakoi-posture",
     "range",
 )
 """Header fields that must be signed when a request has them. What else it has, the hub does not act on."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
-from kakoi.core.errors import Misuse
 from kakoi.net.caller import Patience
 from kakoi.net.client import HubClient
 from kakoi.net.identity import party_identity
+from kakoi.net.tls import client_tls
 from kakoi.party.home import PartyHome
 
 CA: Final = "KAKOI_HUB_CA"
@@ -21,25 +22,17 @@ KEY: Final = "KAKOI_HUB_KEY"
 """Environment: file of that certificate's key."""
 
 
-def connect(hub: str, home: PartyHome, *, patience: Patience | None = None) -> HubClient:
-    """A client of the hub at this address that speaks for ``home``. It introduces the party where the hub does not know it."""
+def connect(hub: str, home: PartyHome, *, patience: Patience | None = None, software: bool = False) -> HubClient:
+    """A client of the hub at this address that speaks for ``home``. It introduces the party where the hub does not know it.
+    ``software``: it accepts the software platform, and says so.
+    """
     identity = party_identity(home.keys.request_signer(), home.card.envelope)
-    return HubClient(hub, identity=identity, patience=patience, tls=client_tls(os.environ))
+    return HubClient(hub, identity=identity, patience=patience, tls=tls_of(os.environ), software=software)
 
 
-def client_tls(environment: Mapping[str, str]) -> ssl.SSLContext | None:
+def tls_of(environment: Mapping[str, str]) -> ssl.SSLContext | None:
     """TLS as the environment has it; None: as the machine has it. Raises Misuse for files that are none."""
-    ca, certificate, key = (environment.get(name) for name in (CA, CERTIFICATE, KEY))
-    if not (ca or certificate or key):
-        return None
-    if bool(certificate) != bool(key):
-        raise Misuse("net.tls", f"expected {CERTIFICATE} and {KEY}, got one of them")
-    try:
-        context = ssl.create_default_context(cafile=ca or None)
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        if certificate and key:
-            context.load_cert_chain(certificate, key)
-    except (OSError, ssl.SSLError) as error:
-        reason = error.strerror or type(error).__name__
-        raise Misuse("net.tls", f"expected certificates and key for TLS, got: {reason}", hint="all as PEM") from None
-    return context
+    ca, certificate, key = (
+        Path(given) if (given := environment.get(name)) else None for name in (CA, CERTIFICATE, KEY)
+    )
+    return client_tls(ca, certificate, key)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -12,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from kakoi.cli import posture as gathering
 from kakoi.cli.posture import gather
 from kakoi.core.errors import Misuse
 from kakoi.guard.happening import Finding, Happening
@@ -174,16 +172,6 @@ def test_contracts_are_read_from_the_hub_and_judged(desk: Desk) -> None:
     assert found.id == agreement.id
     assert (found.platforms, found.floors, found.minimum_cell) == (("software",), ("software",), 3)
     assert (found.collateral_seconds, found.witnesses) == (86400, 0)
-
-
-def test_an_open_listener_of_a_program_of_this_directory_is_found(tmp_path: Path) -> None:
-    found = dict(gathering._listening_sockets())
-    with closing(socket.create_server((OPEN, 0))) as server:
-        port = server.getsockname()[1]
-        seen = dict(gathering._listening_sockets())
-        assert (OPEN, port) in set(seen.values()) - set(found.values())
-        assert not gathering._speaks_tls(OPEN, port)
-    assert gathering._inodes_of(str(tmp_path)) == set()
 
 
 def test_a_hubs_directory(tmp_path: Path, run: Run) -> None:

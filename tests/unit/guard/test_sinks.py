@@ -25,7 +25,7 @@ from kakoi.guard.detect import Detector
 from kakoi.guard.export import export_new
 from kakoi.guard.happening import Happening
 from kakoi.guard.hours import read_hours
-from kakoi.guard.metrics import listening, openmetrics
+from kakoi.guard.metrics import Door, listening, openmetrics
 from kakoi.guard.recorder import Recorder
 from kakoi.guard.settings import read_settings
 from kakoi.guard.sigma.rules import shipped
@@ -231,7 +231,7 @@ def test_health_says_whether_events_can_be_written(stream: Stream) -> None:
         if not well[0]:
             raise Unavailable("event.disk", "expected space, got none")
 
-    with listening(0, lambda: openmetrics(stream, lambda: 1), {"events": check}) as server:
+    with listening(Door(), lambda: openmetrics(stream, lambda: 1), {"events": check}) as server:
         url = f"http://127.0.0.1:{server.server_address[1]}"
         with httpx.Client(base_url=url, trust_env=False) as client:
             answer = client.get("/metrics")

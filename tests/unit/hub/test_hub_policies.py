@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +12,47 @@ import pytest
 
 from kakoi.core.errors import KakoiError, Refused
 from kakoi.hub.identify import Principal
-from kakoi.hub.policy import SCHEMA, SHIPPED, Policies, read, zone_of
+from kakoi.hub.policy import SCHEMA, SHIPPED, Demands, Policies, demands_of, read, zone_of
+from kakoi.hub.settings import Settings
+from kakoi.net.posture import UNDECLARED, Posture
 
 CARD, CONTRACT, GRANT = "kakoi/party-card/v1", "kakoi/contract/v1", "kakoi/key-grant/v1"
+DENIAL, SESSION = "kakoi/denial/v1", "kakoi/session/v1"
 BUNDLE = "kakoi/collateral-bundle/v1"
 USE = ("send", "fetch", "list", "upload", "download", "watch", "audit", "unknown")
 
 
-def who(kind: Any, address: str = "127.0.0.1") -> Principal:
+OPERATORS = ("viewer", "administrator")
+ACTS = ("setQuota", "setNetworks", "collect")
+NEW, OLD = Posture(version=(1, 2, 3), software=False), Posture(version=(1, 2, 2), software=False)
+POSTURES = {"new": NEW, "old": OLD, "lax": replace(NEW, software=True), "strict": NEW, "": UNDECLARED}
+DEMANDS = {
+    "new": Demands(floor=NEW.number),
+    "old": Demands(floor=NEW.number),
+    "lax": Demands(hardware_only=True),
+    "strict": Demands(hardware_only=True),
+    "": Demands(),
+}
+"""Whom the policies are asked about is said as ``party``, ``old party`` (below the floor), and so on."""
+
+
+def who(words: str, address: str = "127.0.0.1") -> Principal:
+    posture, _, kind = words.rpartition(" ")
+    named: Any = "operator" if kind in OPERATORS else kind
     return Principal(
-        kind=kind, id="a" * 64, public=bytes(32), card="c" * 64 if kind == "party" else "", address=address
+        kind=named,
+        id="a" * 64,
+        public=bytes(32),
+        card="c" * 64 if kind == "party" else "",
+        address=address,
+        posture=POSTURES[posture],
+        role=kind if kind in OPERATORS else "",
     )
 
 
-def thing(kind: str, **true: bool) -> dict[str, str | bool]:
-    return {"kind": kind, "shared": False, "own": False, "concerned": False, **true}
+def thing(kind: str, state: str = "", **true: bool) -> dict[str, str | bool]:
+    nothing = dict.fromkeys(("shared", "own", "concerned", "software"), False)
+    return {"kind": kind, "state": state, **nothing, **true}
 
 
 CASES: list[tuple[str, str, dict[str, str | bool] | None, bool]] = [
@@ -52,6 +79,25 @@ CASES: list[tuple[str, str, dict[str, str | bool] | None, bool]] = [
     ("party", "get", thing(GRANT), False),
     ("enclave", "get", thing(GRANT), True),
     ("enclave", "put", thing(GRANT), True),
+    ("party", "put", thing(GRANT, "abandoned", own=True), False),
+    ("party", "put", thing(DENIAL, "abandoned", own=True), True),
+    *((kind, "operate", None, kind in OPERATORS) for kind in (*OPERATORS, "party", "enclave", "newcomer")),
+    *((kind, act, None, kind == "administrator") for kind in (*OPERATORS, "enclave") for act in ACTS),
+    *(("administrator", action, None, False) for action in (*USE, "claim", "report", "listEverything", "introduce")),
+    ("administrator", "get", thing(CONTRACT, shared=True), False),
+    ("administrator", "put", thing(CARD, own=True), False),
+    # what the operator demands: an old client, one that accepts the software platform, a contract or evidence that names it
+    ("old party", "list", None, False),
+    ("old enclave", "claim", None, False),
+    ("old newcomer", "introduce", None, False),
+    ("new party", "list", None, True),
+    ("new viewer", "operate", None, True),
+    ("lax party", "list", None, False),
+    ("lax enclave", "claim", None, False),
+    ("strict party", "list", None, True),
+    ("strict party", "put", thing(CONTRACT, own=True, software=True), False),
+    ("strict enclave", "put", thing(SESSION, software=True), False),
+    ("strict enclave", "put", thing(SESSION), True),
 ]
 
 
@@ -64,8 +110,8 @@ def outcome(policies: Policies, kind: str, action: str, attributes: dict[str, st
 
 
 def outcomes(folder: Path) -> list[bool]:
-    policies = Policies(folder, lambda: 1_700_000_000)
-    return [outcome(policies, kind, action, attributes) for kind, action, attributes, _ in CASES]
+    hubs = {words: Policies(folder, lambda: 1_700_000_000, demands=demands) for words, demands in DEMANDS.items()}
+    return [outcome(hubs[kind.rpartition(" ")[0]], kind, action, attributes) for kind, action, attributes, _ in CASES]
 
 
 def test_every_case() -> None:
@@ -96,9 +142,10 @@ def test_without_any_one_policy_some_case_fails(tmp_path: Path, drop: str) -> No
     assert outcomes(copy_without(tmp_path, drop)) != [expected for *_, expected in CASES]
 
 
-def test_every_permit_has_a_name() -> None:
-    _, text = read(SHIPPED)
-    assert text.count("\npermit (") + text.startswith("permit (") == text.count('@id("') == len(set(names())) - 3
+def test_every_policy_has_a_name() -> None:
+    text = "\n" + read(SHIPPED)[1]
+    files = len(list(SHIPPED.glob("*.cedar")))
+    assert text.count("\npermit (") + text.count("\nforbid (") == text.count('@id("') == len(set(names())) - files
 
 
 def refused(folder: Path) -> str:
@@ -159,6 +206,16 @@ def test_a_policy_that_fails_permits_nothing(tmp_path: Path) -> None:
     policies = Policies(tmp_path / "own", lambda: 1_700_049_600)
     assert not outcome(policies, "party", "list", None)
     assert outcome(policies, "party", "fetch", None)
+
+
+def test_demands_of_an_operator(tmp_path: Path) -> None:
+    assert demands_of(Settings(directory=tmp_path)) == Demands()
+    found = demands_of(Settings(directory=tmp_path, oldest_client="1.2.3", hardware_only=True))
+    assert found == Demands(floor=NEW.number, hardware_only=True)
+    for text in ("1.2", "v1.2.3", "01.2.3", "1.2.3 ", "1.2.12345"):
+        with pytest.raises(KakoiError) as caught:
+            demands_of(Settings(directory=tmp_path, oldest_client=text))
+        assert caught.value.code == "hub.oldest-client"
 
 
 def test_zones() -> None:

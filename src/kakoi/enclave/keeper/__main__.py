@@ -25,6 +25,7 @@ from kakoi.enclave.keeper.secret import Kind, kind_here
 from kakoi.evidence import tokens
 from kakoi.net.client import HubClient
 from kakoi.net.identity import enclave_identity
+from kakoi.net.tls import client_tls
 
 IMAGE: Final = Path(kakoi.__file__).parent.parent
 
@@ -33,6 +34,8 @@ def main(arguments: list[str]) -> int:
     """Serve until interrupted; returns the exit code."""
     parser = argparse.ArgumentParser(prog="kakoi-enclave")
     parser.add_argument("--hub", required=True)
+    for name in ("--hub-ca", "--hub-certificate", "--hub-key"):
+        parser.add_argument(name, type=Path)
     parser.add_argument("--platform", choices=NAMES, required=True)
     parser.add_argument("--platform-directory", type=Path)
     parser.add_argument("--token-file", type=Path, required=True)
@@ -74,7 +77,7 @@ def _serve(options: argparse.Namespace) -> None:
 def _claims(options: argparse.Namespace, engine: SandboxedEngine, missing: tuple[str, ...]) -> NoReturn:
     """Claim runs and carry them out, for ever."""
     enclave = Enclave(
-        hub=HubClient(options.hub, identity=enclave_identity(options.name, _token(options.token_file))),
+        hub=_hub(options),
         producer=producer(options.platform, software=options.platform_directory, measurement=image.measure(IMAGE)),
         engine=engine,
         missing_layers=tuple(sorted({*missing, *engine.missing_layers})),
@@ -94,6 +97,12 @@ def _claims(options: argparse.Namespace, engine: SandboxedEngine, missing: tuple
         except Unavailable as error:
             _say("", f"waits: {error.message} [{error.code}]")
             time.sleep(1)
+
+
+def _hub(options: argparse.Namespace) -> HubClient:
+    identity = enclave_identity(options.name, _token(options.token_file))
+    tls = client_tls(options.hub_ca, options.hub_certificate, options.hub_key)
+    return HubClient(options.hub, identity=identity, tls=tls, software=options.platform == "software")
 
 
 def _aloud(kind: Kind) -> str:
