@@ -83,7 +83,8 @@ def test_uploads_need_a_length(hub: HubClient, server: HubServer) -> None:
     with connect(server) as sock:
         head = f"PUT /v1/blobs/{ZERO} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
         sock.sendall(signed(server, head))
-        assert b"hub.transfer-encoding" in sock.recv(65536)
+        answer = b"".join(iter(lambda: sock.recv(65536), b""))  # the hub hangs up
+        assert b"hub.transfer-encoding" in answer
 
 
 def test_a_sender_that_vanishes_or_dawdles_leaves_nothing(hub: HubClient, server: HubServer, tmp_path: Path) -> None:
