@@ -22,6 +22,8 @@ from typing import Any, Final, Literal
 from kakoi.guard.happening import Component
 
 Name = Literal["api", "operations", "metrics", "console"]
+Certificates = Literal["none", "accepted", "required"]
+"""Whether clients show one."""
 Worry = Literal["everywhere", "plain", "no-allow-list", "unknown"]
 _PREFIX: Final = "listening-"
 _MOST_BYTES: Final = 64 * 1024
@@ -39,7 +41,7 @@ class Door:
     port: int
     allow: tuple[str, ...] = ()
     """Networks that are answered; empty: every network that reaches it."""
-    client_certificates: Literal["none", "accepted", "required"] = "none"
+    client_certificates: Certificates = "none"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

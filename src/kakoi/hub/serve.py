@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from kakoi.core.errors import Fatal, KakoiError, Misuse, Unavailable
@@ -19,7 +20,7 @@ from kakoi.hub.files import write_whole
 from kakoi.hub.hub import Hub, open_hub, wall_clock
 from kakoi.hub.listen import admits, bind, check, networks, server_tls, tls_of
 from kakoi.hub.protocol import SweptServer, server_config
-from kakoi.hub.settings import LOOPBACK, Settings
+from kakoi.hub.settings import LOOPBACK, Listener, Settings
 from kakoi.hub.watch import event_of, fatal_on_record, hub_watch
 from kakoi.net.signature import authority
 
@@ -143,20 +144,24 @@ class HubServer(SweptServer):
 
     def _declared(self) -> list[listeners.Door]:
         settings, operations = self.hub.settings, self._operations
-        required = "required" if settings.tls_client_ca is not None else "accepted" if settings.enclave_ca else "none"
-        port = int(self._listener.getsockname()[1])
-        doors = [
-            listeners.Door(
-                name="api", host=settings.host, port=port, allow=settings.allow, client_certificates=required
-            )  # type: ignore[arg-type]
-        ]
-        for name, listener, port in (
-            ("operations", settings.operations, operations.port if operations is not None else 0),
-            ("metrics", settings.metrics, self.metrics_port),
-        ):
-            if listener is not None:
-                shown: Any = {"name": name, "client_certificates": "required" if listener.tls_client_ca else "none"}
-                doors.append(listeners.Door(host=listener.host, port=port, allow=listener.allow, **shown))
+        api = listeners.Door(
+            name="api",
+            host=settings.host,
+            port=int(self._listener.getsockname()[1]),
+            allow=settings.allow,
+            client_certificates=_certificates(settings.tls_client_ca, settings.enclave_ca),
+        )
+        doors = [api]
+        others: list[tuple[listeners.Name, Listener, int]] = []
+        if settings.operations is not None and operations is not None:
+            others.append(("operations", settings.operations, operations.port))
+        if settings.metrics is not None:
+            others.append(("metrics", settings.metrics, self.metrics_port))
+        for name, place, port in others:
+            asked = _certificates(place.tls_client_ca, None)
+            doors.append(
+                listeners.Door(name=name, host=place.host, port=port, allow=place.allow, client_certificates=asked)
+            )
         return doors
 
     @property
@@ -236,3 +241,7 @@ class HubServer(SweptServer):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _certificates(required: Path | None, accepted: Path | None) -> listeners.Certificates:
+    return "required" if required is not None else "accepted" if accepted is not None else "none"
