@@ -6,6 +6,7 @@ import json
 import sqlite3
 from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -13,6 +14,7 @@ import typer
 from rich.table import Table
 
 from kakoi.attest.policy import PlatformPolicy, Unchecked
+from kakoi.broker import known
 from kakoi.cli.i18n import t
 from kakoi.cli.party import KeyFile
 from kakoi.cli.ui import SystemClock, at_hub, errors_as_exit_codes, out, plain
@@ -24,8 +26,10 @@ from kakoi.core.dsse import Envelope
 from kakoi.core.errors import KakoiError, Misuse, Refused
 from kakoi.core.ids import parse_id
 from kakoi.guard.export import cursor_of
+from kakoi.guard.intel.index import Shelf
 from kakoi.guard.listeners import look
-from kakoi.guard.posture import ContractFacts, Facts, Judged, Posture, stand
+from kakoi.guard.posture import DAY, ContractFacts, Facts, Judged, Posture, stand
+from kakoi.guard.registers import code_accepted
 from kakoi.guard.settings import GuardSettings, read_settings
 from kakoi.guard.stream import FILE, Stream
 from kakoi.net.bundle import ObjectSource
@@ -66,6 +70,7 @@ def gather(directory: Path, hub: ObjectSource | None, now: int) -> Facts:
     settings = read_settings(directory)
     shared = {"now": now, **_stream_facts(directory, settings, now), "listeners": _listeners(directory)}
     shared["restored_at"] = settings.restored_at
+    shared["warned_packages"] = _warned_packages(directory, now)
     if (directory / "card.dsse").exists():
         return Facts(role="party", **shared, **_party_facts(directory, hub, now, settings))
     if (directory / "hub.sqlite").exists() or (directory / "operator.token").exists():
@@ -115,8 +120,32 @@ def _party_facts(directory: Path, hub: ObjectSource | None, now: int, settings: 
     }
     with _ledger(directory) as ledger:
         if ledger is None:
-            return {**facts, "contracts": ()}
-        return {**facts, **_decided(ledger, now), "contracts": _contracts(ledger, directory, hub, now)}
+            return {**facts, "contracts": (), "unseen": ()}
+        contracts = _contracts(ledger, directory, hub, now)
+        unseen = _unseen(directory, contracts, now)
+        return {**facts, **_decided(ledger, now), "contracts": contracts, "unseen": unseen}
+
+
+def _warned_packages(directory: Path, now: int) -> tuple[str, ...]:
+    """Packages installed beside this program that an indicator of the directory names."""
+    from kakoi.guard.weakness.advisory import normal
+
+    indicators = Shelf(directory).index()
+    found = {f"{normal(item.metadata['Name'])}=={item.version}" for item in metadata.distributions()}
+    return tuple(sorted(pinned for pinned in found if indicators.find("package", (pinned,), now) is not None))
+
+
+def _unseen(directory: Path, contracts: tuple[ContractFacts, ...] | None, now: int) -> tuple[str, ...]:
+    """What a broker would need in its directory to see weaknesses of these contracts."""
+    if not contracts:
+        return ()
+    path, missing = directory / known.ADVISORIES, []
+    if not path.exists():
+        missing.append(f"no {path.name}")
+    elif (age := now - int(path.stat().st_mtime)) > 30 * DAY:
+        missing.append(f"{path.name}: {age // DAY} d")
+    bills = known.read_knowledge(directory).bills
+    return (*missing, *(f"{c.id[:12]}: no bill" for c in contracts if c.code and not set(c.code) & set(bills)))
 
 
 def _devices(path: Path) -> dict[str, int] | None:
@@ -205,6 +234,7 @@ def _contract(identity: str, record: Contract, me: set[str]) -> ContractFacts:
         minimum_cell=min((rules.minimum_cell for rules in mine), default=None),
         minimum_contributors=min((rules.minimum_contributors for rules in mine), default=None),
         weaknesses=record.accepted_weaknesses,
+        code=tuple(sorted({value for policy in policies for value in code_accepted(policy)})),
         witnesses=len(getattr(record.log, "witnesses", ())),
     )
 

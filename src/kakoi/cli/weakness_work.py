@@ -20,11 +20,13 @@ from kakoi.core.dsse import Envelope
 from kakoi.core.encoding import sha256
 from kakoi.core.errors import Misuse
 from kakoi.enclave import image as images
+from kakoi.guard.intel.index import Shelf
 from kakoi.guard.weakness import bill as bills
 from kakoi.guard.weakness import sbom as writing
 from kakoi.guard.weakness.advisory import Advisory, Component, Finding, matches
+from kakoi.guard.weakness.bill import Bill
 from kakoi.guard.weakness.collecting import collect, of_zip
-from kakoi.guard.weakness.exposure import PastRun, Touched, ask, question
+from kakoi.guard.weakness.exposure import PastRun, Question, Touched, ask, question, warned
 from kakoi.guard.weakness.fetch import download
 from kakoi.guard.weakness.snapshot import Snapshot, parsed, read
 from kakoi.party.files import read_limited, write_private
@@ -151,11 +153,7 @@ def exposure(
         raise Misuse(
             "exposure.collateral", "expected newer endorsements to judge with, got none", hint="--collateral FILE"
         )
-    asks = question(
-        asked,
-        advisories=() if advisories is None else read(advisories).advisories,
-        bills=[bills.read_file(path) for path in sbom_files],
-    )
+    asks = _question(asked, [bills.read_file(path) for path in sbom_files], advisories, party)
     runs = _runs(given, collateral)
     found = ask(runs, asks)
     entries = entries_in(party / "ledger.sqlite") if party is not None else []
@@ -166,6 +164,16 @@ def exposure(
         _show_touched(found, entries, SystemClock().now())
         out.print(t("weakness.exposed", runs=len(runs), count=len(found)))
     return len(found)
+
+
+def _question(asked: str, known: Sequence[Bill], advisories: Path | None, party: Path | None) -> Question:
+    if asked != "indicators":
+        return question(asked, advisories=() if advisories is None else read(advisories).advisories, bills=known)
+    if party is None:
+        raise Misuse(
+            "exposure.indicators", "expected the party whose indicators are meant, got none", hint="--party DIR"
+        )
+    return warned(Shelf(party).index(), bills=known, now=SystemClock().now())
 
 
 def _runs(passports: Iterable[Envelope], collateral: Sequence[Path]) -> list[PastRun]:

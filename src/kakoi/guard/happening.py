@@ -72,6 +72,7 @@ KINDS: Final[dict[str, Kind]] = {
     "operator.sign-in": Kind(ocsf_class=AUTHENTICATION, activity=1, bad="medium"),
     "operator.action": Kind(ocsf_class=API_ACTIVITY, activity=3, good="low"),
     "operator.refused": Kind(ocsf_class=API_ACTIVITY, activity=99),
+    "hub.indicator": Kind(ocsf_class=API_ACTIVITY, activity=99, bad="medium"),
     "hub.fatal": Kind(ocsf_class=APPLICATION_LIFECYCLE, activity=4, bad="critical"),
     # The machine that an enclave runs on.
     "enclave.run": Kind(ocsf_class=API_ACTIVITY, activity=1, bad="medium"),
@@ -193,6 +194,8 @@ def _own(happening: Happening) -> dict[str, Any]:
         for name in ("run", "contract", "subject", "attempt", "platform", "measurement")
         if getattr(happening, name) is not None
     }
+    if happening.what == "hub.indicator" and happening.about is not None:
+        values["indicator"] = happening.about
     if happening.failed:
         values["failed"] = list(happening.failed)
     if happening.marks:

@@ -38,6 +38,8 @@ class ContractFacts:
     """This owner's own rules; None if it gives no data."""
     weaknesses: tuple[str, ...]
     witnesses: int
+    code: tuple[str, ...] = ()
+    """Values of the registers that name the code it accepts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +71,10 @@ class Facts:
     hours: bool | None = None
     key_beside: bool | None = None
     """Whether what opens the keys lies in the party's own directory."""
+    warned_packages: tuple[str, ...] | None = None
+    """Packages installed here that an indicator that acts names."""
+    unseen: tuple[str, ...] | None = None
+    """What the lookout for known weaknesses lacks: advisories that are there and recent, a bill for each image in force."""
     readable: tuple[str, ...] | None = None
     """Secret files that others than their owner can read."""
 
@@ -227,6 +233,14 @@ def _key_apart(facts: Facts) -> _Answer:
     return _UNKNOWN if facts.key_beside is None else _found(["key"] if facts.key_beside else [])
 
 
+def _packages(facts: Facts) -> _Answer:
+    return _UNKNOWN if facts.warned_packages is None else _found(facts.warned_packages)
+
+
+def _lookout(facts: Facts) -> _Answer:
+    return _UNKNOWN if facts.unseen is None else _found(facts.unseen)
+
+
 def _private(facts: Facts) -> _Answer:
     return _UNKNOWN if facts.readable is None else _found(facts.readable)
 
@@ -249,6 +263,8 @@ CONTROLS: Final = (
     Control(id="events-whole", azure=8, cis="8.2", weight=6, roles=_BOTH, judge=_chain),
     Control(id="events-exported", azure=8, cis="8.9", weight=6, roles=_BOTH, judge=_exported),
     Control(id="alerts-looked-after", azure=4, cis="13.1", weight=5, roles=_BOTH, judge=_alerts),
+    Control(id="no-warned-packages", azure=5, cis="7.5", weight=6, roles=_BOTH, judge=_packages),
+    Control(id="weaknesses-looked-for", azure=5, cis="7.1", weight=5, roles=_PARTY, judge=_lookout),
     Control(id="release-hours", azure=8, cis="13.11", weight=2, roles=_PARTY, judge=_hours),
     Control(id="backup-restored", azure=4, cis="11.5", weight=6, roles=_BOTH, judge=_restored),
 )

@@ -57,6 +57,7 @@ def app_of(
         gauge=hub.gauge,
         head_bytes=head_bytes,
         allow=hub.settings.allow,
+        not_warned_of=hub.warned.require_address,
         on_fatal=on_fatal,
         on_refused=on_refused,
     )

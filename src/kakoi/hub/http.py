@@ -248,14 +248,15 @@ class Perimeter:
         gauge: Gauge,
         head_bytes: int,
         allow: tuple[str, ...],
+        not_warned_of: Callable[[str], None],
         on_fatal: Callable[[Fatal], None],
         on_refused: Callable[[KakoiError, str], None] = lambda error, address: None,
     ) -> None:
-        """``on_refused`` hears every error that is answered, and the address of whoever asked."""
+        """``not_warned_of`` raises for addresses that indicators name. ``on_refused`` hears every error that is answered, and the address of whoever asked."""
         self._app, self._requests, self._budgets, self._tickets = app, requests, budgets, tickets
         self._head_bytes, self._on_fatal = head_bytes, on_fatal
         self._on_refused, self._gauge = on_refused, gauge
-        self._allow = networks(allow)
+        self._allow, self._not_warned_of = networks(allow), not_warned_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -274,6 +275,7 @@ class Perimeter:
 
         try:
             self._check_network(scope)
+            self._not_warned_of(str((scope.get("client") or ("",))[0]))
             self._check_head(scope)
             who = self._identify(scope)
             if not who.vital:
@@ -289,7 +291,7 @@ class Perimeter:
             if started:
                 raise
             # Whoever asks too much does not keep a connection to ask more.
-            close = isinstance(error, Later) and not scope["state"]["who"].vital
+            close = error.code == "hub.indicated" or (isinstance(error, Later) and not scope["state"]["who"].vital)
             await error_answer(error, close=close)(scope, receive, send)
         except Exception:
             logger.exception("unexpected error")

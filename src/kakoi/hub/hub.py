@@ -34,6 +34,7 @@ from kakoi.hub.runs import Runs
 from kakoi.hub.settings import Settings
 from kakoi.hub.tickets import Tickets
 from kakoi.hub.uploads import Uploads
+from kakoi.hub.warned import Warned
 
 DATABASE_FILE: Final = "hub.sqlite"
 TOKEN_FILE: Final = "operator.token"  # noqa: S105 - a file's name
@@ -67,7 +68,8 @@ class Hub:
         self.crowd = Crowd(limits, time.monotonic)
         self.budgets = Budgets(limits, time.monotonic, self.crowd.punish)
         self.policies = Policies(settings.policies or SHIPPED, now, demands=demands_of(settings))
-        self.objects = Objects(self.database, self.budgets, limits, self.policies)
+        self.warned = Warned(settings.directory, settings.allow, now)
+        self.objects = Objects(self.database, self.budgets, limits, self.policies, self.warned)
         self.networks = PartyNetworks(self.database)
         self.quota = Quota(self.database, limits)
         self.parts = Uploads(self.blobs, self.quota, limits)
@@ -121,7 +123,13 @@ class Hub:
         clock = SteadyClock(max(time.time(), nonces.latest()))
         certificates = self.settings.enclave_ca is not None
         return Authenticator(
-            self.database, token, nonces, clock, self.networks, enclaves_show_certificates=certificates
+            self.database,
+            token,
+            nonces,
+            clock,
+            self.networks,
+            self.warned,
+            enclaves_show_certificates=certificates,
         )
 
     async def health(self) -> None:
@@ -129,12 +137,15 @@ class Hub:
         await self.database.read(lambda connection: connection.execute(select(schema.head.c.seq)).scalar_one())
 
     async def _expire(self) -> None:
-        """Once a second, claims that were not renewed go back to the queue; once in a while, the space of uploads too."""
+        """Once a second, claims that were not renewed go back to the queue, and the list of indicators is looked at; once in a while,
+        the space of uploads comes back too.
+        """
         ticks = 0
         while True:
             await asyncio.sleep(_TICK)
             try:
                 await self.runs.expire()
+                await self.warned.look()
                 ticks += 1
                 if ticks % _UPLOAD_TICKS == 1:
                     await self.quota.expire()

@@ -19,6 +19,7 @@ from kakoi.hub.database import Database
 from kakoi.hub.networks import PartyNetworks
 from kakoi.hub.protocol import CERTIFICATE_NAMES
 from kakoi.hub.replay import Nonces
+from kakoi.hub.warned import Warned
 from kakoi.net.identity import ENCLAVE, ENCLAVE_NAME, enclave_key
 from kakoi.net.posture import UNDECLARED, Posture
 from kakoi.net.posture import parse as read_posture
@@ -65,10 +66,12 @@ class Authenticator:
         nonces: Nonces,
         clock: Callable[[], int],
         networks: PartyNetworks,
+        warned: Warned,
         *,
         enclaves_show_certificates: bool = False,
     ) -> None:
         self._database, self._token, self._nonces, self._networks = database, token, nonces, networks
+        self._warned = warned
         self.enclaves_show_certificates = enclaves_show_certificates
         self.clock = clock
         self.names: frozenset[str] = frozenset()
@@ -83,7 +86,7 @@ class Authenticator:
         1. no header field that matters stands twice, and the request is for this hub (no signature for another hub);
         2. one signature, over exactly what must be covered (RFC 9421 §3.2), with every parameter (§2.3);
         3. it is neither from the future nor expired, and not made for longer than five minutes;
-        4. the key is known, or is the one in Kakoi-Key;
+        4. nobody warns of the key or its party, and it is known, or is the one in Kakoi-Key;
         5. it comes from where its holder may ask from: a party from its networks, an enclave with its certificate;
         6. the signature verifies;
         7. its nonce was not used.
@@ -108,7 +111,9 @@ class Authenticator:
         )
         parameters, signature = parse(fields["signature-input"], fields["signature"], message.components)
         self._check_time(parameters)
+        self._warned.require_keys(parameters.keyid)
         kind, verifier, card = await self._key(parameters.keyid, fields.get("kakoi-key", ""))
+        self._warned.require_keys(card)
         await self._check_place(scope, kind, parameters.keyid, card)
         verifier.verify(base(message, parameters), signature)
         await self._nonces.use(parameters.keyid, parameters.nonce, expires=parameters.expires, now=self.clock())

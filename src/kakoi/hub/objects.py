@@ -27,6 +27,7 @@ from kakoi.hub.notify import ObjectNews, RunNews
 from kakoi.hub.policy import Policies
 from kakoi.hub.quota import count_object
 from kakoi.hub.settings import Limits
+from kakoi.hub.warned import Warned
 from kakoi.net.answers import FeedItem, FeedPage
 from kakoi.tlog.leaf import leaf_hash
 from kakoi.wire.messages import RunFailure, RunRequest, SealedResult, Session
@@ -78,15 +79,18 @@ class Taken:
 class Objects:
     """The hub's objects."""
 
-    def __init__(self, database: Database, budgets: Budgets, limits: Limits, policies: Policies) -> None:
+    def __init__(
+        self, database: Database, budgets: Budgets, limits: Limits, policies: Policies, warned: Warned
+    ) -> None:
         self._database, self._budgets, self._limits, self._policies = database, budgets, limits, policies
+        self._warned = warned
         self._holders: OrderedDict[tuple[str, ...], Holder] = OrderedDict()
 
     async def put(self, object_id: ObjectId, body: bytes, token: str, who: Identity, sender: Principal) -> Taken:
         """Store an object. Cheap checks come first.
 
         1. whoever sends it has not sent too many that were wrong;
-        2. the envelope is canonical and its payload has the id;
+        2. the envelope is canonical, its payload has the id, and nobody warns of its keys;
         3. both signatures verify, if the signer is known; if not, it is small enough to introduce one;
         4. kind, size and references are acceptable, and the signer may sign this kind;
         5. it is within the budgets of new cards and of objects;
@@ -134,6 +138,7 @@ class Objects:
             envelope = Envelope.decode(body)
             if envelope.payload_id != object_id:
                 raise Malformed("hub.object-id", "expected a payload with the id in the address, got another")
+            self._warned.require_keys(*(entry.keyid for entry in envelope.signatures))
             holder = await self._known_signer(envelope)
             if holder is not None:
                 dsse.verify(envelope, holder.key, payload_type=envelope.payloadType)

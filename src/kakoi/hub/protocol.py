@@ -8,7 +8,7 @@ connections ends what has taken too long.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Literal
 
@@ -22,6 +22,8 @@ from kakoi.hub.crowd import Crowd
 from kakoi.hub.http import error_answer
 from kakoi.hub.settings import Limits
 
+CertificateFits = Callable[[bytes | None, str], bool]
+"""Whether a client may connect that shows this certificate (DER), from this address."""
 _LINGER_SECONDS: Final = 2
 CERTIFICATE_NAMES: Final = "kakoi.certificate-names"
 """Key of a request's state: URIs in the certificate that the client showed and the hub's CA vouches for."""
@@ -34,12 +36,13 @@ _BACKLOG: Final = 4096
 """Connections that the kernel keeps for the hub; beyond it a client's first packet is lost, and it tries again after a second."""
 
 
-def limited(limits: Limits, crowd: Crowd) -> type[H11Protocol]:
+def limited(limits: Limits, crowd: Crowd, certificate_fits: CertificateFits) -> type[H11Protocol]:
     """The protocol class for a server with these limits."""
 
     class LimitedProtocol(_LimitedProtocol):
         hub_limits = limits
         hub_crowd = crowd
+        hub_certificate_fits = staticmethod(certificate_fits)
 
     return LimitedProtocol
 
@@ -49,6 +52,7 @@ class _LimitedProtocol(H11Protocol):
 
     hub_limits: Limits
     hub_crowd: Crowd
+    hub_certificate_fits: CertificateFits
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
@@ -60,10 +64,14 @@ class _LimitedProtocol(H11Protocol):
         self._prefix = ""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client connects. One too many of its network is cut without a word; one too many of all is told so."""
+        """A client connects. One too many of its network, or with a certificate that others warn of, is cut without a word; one too
+        many of all is told so.
+        """
         peer = transport.get_extra_info("peername")
-        self._prefix = prefix_of(str(peer[0]) if peer else "")
-        fits = self.hub_crowd.enter(self._prefix)
+        address, tls = str(peer[0]) if peer else "", transport.get_extra_info("ssl_object")
+        self._prefix = prefix_of(address)
+        certificate = tls.getpeercert(binary_form=True) if tls is not None else None
+        fits = self.hub_crowd.enter(self._prefix) and self.hub_certificate_fits(certificate, address)
         super().connection_made(transport)
         self.app_state = {**self.app_state, CERTIFICATE_NAMES: _names(transport)}  # requests begin with a copy of it
         self._head_since = self.loop.time()
@@ -162,12 +170,14 @@ class SweptServer(uvicorn.Server):
         yield
 
 
-def server_config(app: Any, limits: Limits, crowd: Crowd, *, lifespan: Literal["on", "off"]) -> uvicorn.Config:
+def server_config(
+    app: Any, limits: Limits, crowd: Crowd, certificate_fits: CertificateFits, *, lifespan: Literal["on", "off"]
+) -> uvicorn.Config:
     """uvicorn with the hub's limits on heads, bodies, silences and connections."""
     return uvicorn.Config(
         app,
         loop="asyncio",
-        http=limited(limits, crowd),
+        http=limited(limits, crowd, certificate_fits),
         ws="none",
         lifespan=lifespan,
         log_config=None,

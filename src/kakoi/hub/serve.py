@@ -85,8 +85,11 @@ class HubServer(SweptServer):
 
     def __init__(self, settings: Settings, hub: Hub, listener: Door, ready: Callable[[str], object]) -> None:
         limits = settings.limits
-        config = server_config(app_of(hub, self._stop, self._refused), limits, hub.crowd, lifespan="on")
+        config = server_config(
+            app_of(hub, self._stop, self._refused), limits, hub.crowd, hub.warned.certificate_fits, lifespan="on"
+        )
         self._watch = hub_watch(settings.directory, hub.now)
+        hub.warned.tell = self._refused
         self.decisions = Decisions(self._watch.hear, hub.now)
         hub.policies.decided = self.decisions.note
         super().__init__(config)

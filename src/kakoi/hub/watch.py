@@ -14,6 +14,7 @@ from kakoi.core.crypto import SigningKey
 from kakoi.core.errors import Fatal, KakoiError, Unavailable
 from kakoi.guard.chain import EventKey
 from kakoi.guard.happening import Happening
+from kakoi.guard.intel.index import Indicated
 from kakoi.guard.settings import read_settings
 from kakoi.guard.shipped import detector_of
 from kakoi.guard.stream import FILE, Stream
@@ -82,6 +83,8 @@ def event_of(error: KakoiError, address: str, now: int) -> Happening | None:
         what = "hub.overload"
     elif error.code == "hub.denied":
         what = "hub.access"
+    elif isinstance(error, Indicated) or error.code == "intel.file":
+        what = "hub.indicator"
     elif error.code in _IDENTITY:
         what = "hub.identity"
     else:
@@ -93,5 +96,6 @@ def event_of(error: KakoiError, address: str, now: int) -> Happening | None:
         outcome="failure",
         code=error.code,
         operation="identify" if what == "hub.identity" else "request",
+        about=error.indicator if isinstance(error, Indicated) else None,
         address=address if _ADDRESS.match(address) else None,
     )

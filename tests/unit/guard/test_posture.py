@@ -53,6 +53,8 @@ GOOD = Facts(
     alerts=0,
     hours=True,
     key_beside=False,
+    warned_packages=(),
+    unseen=(),
     readable=(),
 )
 
@@ -81,6 +83,8 @@ BAD: dict[str, list[dict[str, Any]]] = {
     "events-whole": [{"chain": "event.gap"}],
     "events-exported": [{"exports": 0}, {"export_lag": 5000}],
     "alerts-looked-after": [{"alerts": 2}],
+    "no-warned-packages": [{"warned_packages": ("duckdb==2.0.1",)}],
+    "weaknesses-looked-for": [{"unseen": ("no advisories.json",)}],
     "release-hours": [{"hours": False}],
     "backup-restored": [{"restored_at": None}, {"restored_at": NOW - 300 * DAY}, {"restored_at": NOW + 2 * DAY}],
 }

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from kakoi.attest.report import Check, Claims, Component, Measurement, Verdict
 from kakoi.core.errors import Misuse
 from kakoi.core.ids import ObjectId
+from kakoi.guard.intel.index import Index
+from kakoi.guard.intel.indicator import Indicator
+from kakoi.guard.intel.store import Indicators
+from kakoi.guard.registers import code_of
 from kakoi.guard.weakness import advisory
 from kakoi.guard.weakness.bill import Bill
-from kakoi.guard.weakness.exposure import NOT_ASKED, PastRun, Released, Today, ask, question
+from kakoi.guard.weakness.exposure import NOT_ASKED, PastRun, Released, Today, ask, question, warned
 
 CODE, OTHER = "aa" * 32, "bb" * 32
 
@@ -132,3 +137,43 @@ def test_runs_come_in_order_with_the_keys_that_were_in_reach() -> None:
     touched = ask([past("2"), past("1"), past("3", platform="tdx")], question("snp:microcode<213"))
     assert [item.run.run for item in touched] == ["1", "2"]
     assert touched[0].keys == (("North", "m1"), ("North", "m2"))
+
+
+@pytest.mark.parametrize(
+    ("indicator", "touched"),
+    [
+        ({"kind": "measurement", "value": CODE}, True),
+        ({"kind": "platform", "value": "0102030405"}, True),
+        ({"kind": "package", "value": "duckdb==2.0.1"}, True),
+        ({"kind": "measurement", "value": OTHER}, False),
+        ({"kind": "package", "value": "duckdb==2.0.2"}, False),
+        ({"kind": "measurement", "value": CODE, "valid_until": 900}, False),
+        ({"kind": "package", "value": "duckdb==2.0.1", "source": "stranger"}, False),
+        ({"kind": "platform", "value": "0102030405", "confidence": 49}, False),
+    ],
+)
+def test_what_others_warn_of_is_found_in_past_runs(indicator: dict[str, Any], touched: bool) -> None:
+    base = {"id": "indicator--1", "confidence": 50, "valid_from": 0, "valid_until": 2000, "source": "cert", "tlp": ""}
+    known = Index(Indicators(sources={"cert": 100}, items=(Indicator(**{**base, "modified": "", **indicator}),)))
+    bill = Bill(name="x", measurement=CODE, packages=(advisory.Component(name="DuckDB", version="2.0.1"),))
+    found = ask([past(platform_identity="0102030405")], warned(known, bills=[bill], now=1000))
+    assert bool(found) is touched
+
+
+@pytest.mark.parametrize(
+    ("platform", "registers", "code"),
+    [
+        ("azure-snp", {"measurement": "11" * 48, "pcr0": "22" * 32, "pcr4": CODE, "pcr11": OTHER}, {CODE, OTHER}),
+        ("azure-snp", {"pcr4": CODE, "pcr11": "00" * 32}, {CODE}),
+        (
+            "tdx",
+            {"mrtd": "11" * 48, "rtmr0": "22" * 48, "rtmr1": "33" * 48, "rtmr3": "00" * 48},
+            {"11" * 48, "33" * 48},
+        ),
+        ("nitro", {"pcr0": "11" * 48, "pcr4": "22" * 48}, {"11" * 48}),
+        ("sgx", {"mrenclave": CODE, "mrsigner": OTHER}, {CODE}),
+    ],
+)
+def test_which_registers_name_code(platform: str, registers: dict[str, str], code: set[str]) -> None:
+    measured = tuple(Measurement(name=name, value=value) for name, value in registers.items())
+    assert code_of(verdict(platform=platform, measurements=measured).claims) == code

@@ -25,8 +25,8 @@ WIDEST: Final = {4: 16, 6: 32}
 class Indicated(Refused):
     """Somebody or something that an indicator names."""
 
-    def __init__(self, code: str, message: str, *, hint: str = "", indicator: str) -> None:
-        super().__init__(code, message, hint=hint)
+    def __init__(self, why: Refused, indicator: str) -> None:
+        super().__init__(why.code, why.message, hint=why.hint)
         self.indicator = indicator
 
 

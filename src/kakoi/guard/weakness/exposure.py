@@ -8,6 +8,7 @@ the code. A question asks for one of
     an advisory about a package    ``PYSEC-2023-254``, ``CVE-2023-49083`` through the bill of the measured image
     a package                      ``duckdb<2.0.2``, ``duckdb==2.0.1``    likewise, with a specifier as PEP 440 writes it
     newer endorsements             ``today``                              what they would refuse now
+    indicators of others           ``indicators``                         code, machines and packages that they name (``warned``)
 
 Without the bill of an image nobody knows what was in it: such a run counts as touched, with that as the reason.
 """
@@ -23,6 +24,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from kakoi.attest.report import Claims, Verdict
 from kakoi.core.errors import Misuse
+from kakoi.guard.intel.index import Index
 from kakoi.guard.registers import code_of
 from kakoi.guard.weakness.advisory import Advisory, Component, matches, normal
 from kakoi.guard.weakness.bill import Bill
@@ -120,6 +122,27 @@ def question(text: str, *, advisories: Sequence[Advisory] = (), bills: Sequence[
             hint="kakoi advisories import brings advisories about packages",
         )
     return _packages(lambda packages: _required(packages, wanted), by_measurement)
+
+
+def warned(indicators: Index, *, bills: Sequence[Bill], now: int) -> Question:
+    """Runs on code or machines, or with packages in the image, that an indicator which acts now names."""
+    by_measurement = {bill.measurement: bill for bill in bills if bill.measurement}
+
+    def reasons(run: PastRun) -> tuple[str, ...]:
+        found: set[str] = set()
+        for item in run.released:
+            claims = item.verdict.claims
+            for kind, values in (("measurement", code_of(claims)), ("platform", {claims.platform_identity} - {""})):
+                if (named := indicators.find(kind, values, now)) is not None:  # type: ignore[arg-type]
+                    found.add(f"{named.id} names its {kind} {named.value[:16]}")
+        for measurement in set(run.measurements) & set(by_measurement):
+            for package in by_measurement[measurement].packages:
+                pinned = f"{normal(package.name)}=={package.version}"
+                if (named := indicators.find("package", (pinned,), now)) is not None:
+                    found.add(f"{named.id} names {pinned} of image {measurement[:16]}")
+        return tuple(sorted(found))
+
+    return reasons
 
 
 def _refused_today(run: PastRun) -> tuple[str, ...]:

@@ -56,7 +56,7 @@ class OperationsServer(SweptServer):
         app = BrowserPerimeter(app_of(operations), site, refused)
         guarded = Networked(app, networks(place.allow), refused)
         crowd = Crowd(limits, time.monotonic)
-        config = server_config(guarded, limits, crowd, lifespan="off")
+        config = server_config(guarded, limits, crowd, hub.warned.certificate_fits, lifespan="off")
         super().__init__(config)
         config.load()
         config.ssl, listener.admits = tls, crowd.admits
