@@ -16,7 +16,7 @@ from kakoi.core.encoding import sha256
 from kakoi.core.errors import KakoiError, Refused
 from kakoi.guard.intel.index import Indicated, Shelf
 from kakoi.guard.intel.indicator import Indicator
-from kakoi.hub.http import networks
+from kakoi.hub.listen import networks
 
 logger = logging.getLogger("kakoi.hub")
 _HINT = "whoever is meant asks the hub's operator, who sees the indicator and its source with kakoi intel list"
