@@ -42,6 +42,7 @@ from kakoi.dataset.format import sealed_key_commitment
 from kakoi.enclave import machine
 from kakoi.enclave.gate.cohorts import Cohorts, Earlier
 from kakoi.enclave.gate.model import Released, ReleasedStatistics, ReleasedTable
+from kakoi.enclave.gate.private import Noised
 from kakoi.enclave.gate.release import Judged
 from kakoi.enclave.keeper.compute import SandboxedEngine
 from kakoi.enclave.keeper.data import DataKeys
@@ -274,7 +275,7 @@ class Clinic:
             secret.wipe()
         return Answer(Released.decode(released.encode()))
 
-    def _remembered(self, agreement: Agreement, secret: DataSecret, judged: Judged) -> Released:
+    def _remembered(self, agreement: Agreement, secret: DataSecret, judged: Judged | Noised) -> Released:
         """As the keeper does it: the ledger gets the sealed cohorts first, then the result is held against the earlier ones."""
         assert self.ledger is not None
         run = object_id(b"run %d" % len(self.ledger))

@@ -187,6 +187,8 @@ class Conversation:
                 session=ObjectId(session) if session else self.session().id,
                 cohorts=seeded("cohorts", 4096),
                 output_kilobytes=1,
+                epsilon="none",
+                noise=None,
             )
             self.requests[session] = seal(record, self.signing)
         return self.requests[session]

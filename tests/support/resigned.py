@@ -174,6 +174,8 @@ class Whole:
             session=session.payload_id,
             cohorts=seeded("cohorts", 4096),
             output_kilobytes=1,
+            epsilon="none",
+            noise=None,
         )
         return seal(record, self.signing)
 

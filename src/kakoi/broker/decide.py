@@ -5,17 +5,19 @@ Nobody else decides this. Each function raises Refused with the rule that failed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal as Number
 
 from kakoi.attest.report import Verdict
 from kakoi.contract.approve import Agreement, in_force
+from kakoi.contract.rules import DisclosureRules, bounded
 from kakoi.contract.sign import Signed
 from kakoi.core.dsse import Envelope
-from kakoi.core.encoding import framed, sha256
 from kakoi.core.errors import Refused
 from kakoi.wire.enclave_run import MAX_CLOCK_DIFFERENCE
-from kakoi.wire.messages import Challenge, RunRequest, Session, SessionRenewal
+from kakoi.wire.messages import Challenge, ReleaseRequest, RunRequest, Session, SessionRenewal
+from kakoi.wire.release import epsilon_of
 from kakoi.wire.request import open_request
 
 MAX_REQUEST_AGE = 24 * 3600
@@ -42,6 +44,10 @@ class Spent:
 
     runs: int
     kilobytes: int
+    epsilon: Number
+    """Privacy loss of everything that left with noise."""
+    noises: frozenset[str]
+    """What that noise belongs to: who asks the same again learns nothing new."""
     settings: frozenset[str]
     """Settings that the same analysis was released with (``setting_of``)."""
 
@@ -188,25 +194,13 @@ def _consented(agreement: Agreement, owner: str, facts: Facts) -> None:
             )
 
 
-def setting_of(request: RunRequest, lists: Iterable[str] = ()) -> str:
-    """What stands for an analysis with its parameters: the same whoever asks, under whatever contract.
-
-    ``lists``: names of this owner's lists of opt-outs that the run was granted with. Another list is another setting: between two results of
-    one analysis stand exactly the people who opted out.
-    """
-    bindings = sorted((binding.name, str(binding.value)) for binding in request.parameters)
-    parts = [part.encode() for binding in bindings for part in binding]
-    without = [part for name in sorted(lists) for part in (b"opt-outs", bytes.fromhex(name))]
-    return sha256(framed(b"kakoi/setting/v1", bytes.fromhex(request.analysis), *parts, *without)).hex()
-
-
 def decide_release(
     *,
     agreement: Agreement,
     owner: str,
     request: RunRequest,
     setting: str,
-    kilobytes: int,
+    asked: ReleaseRequest,
     facts: Facts,
     spent: Spent,
     now: int,
@@ -215,7 +209,9 @@ def decide_release(
 
     1. the owner still agrees, by its own record, and the contract is in force at the owner's own time;
     2. the budgets of every data set of this owner have room: runs, and kilobytes, over all contracts;
-    3. an analysis in Python, whose cohorts nobody else can see, was not released with too many settings: of its parameters, and of who opted out (``setting_of``).
+    3. where an owner demands noise, the enclave says that it was added, with what the contract allows one run to tell, and the
+       budget of privacy loss has room; the same noise costs it once;
+    4. an analysis in Python, whose cohorts nobody else can see, was not released with too many settings: of its parameters, and of who opted out (``setting_of``).
 
     Whose numbers they are the enclave compares itself, with what it gets of every owner's ledger.
     """
@@ -225,8 +221,9 @@ def decide_release(
         return
     if spent.runs >= min(rule.budget_runs for rule in rules):
         raise _used_up("budget_runs", "runs whose results may leave")
-    if spent.kilobytes + kilobytes > min(rule.budget_kilobytes for rule in rules):
+    if spent.kilobytes + asked.output_kilobytes > min(rule.budget_kilobytes for rule in rules):
         raise _used_up("budget_kilobytes", "kilobytes that may leave")
+    _tells_little(epsilon_of(agreement), asked, rules, spent)
     if agreement.analyses[request.analysis].record.engine == "python":
         settings = spent.settings | {setting}
         if len(settings) > min(rule.python_settings for rule in rules):
@@ -235,6 +232,25 @@ def decide_release(
                 "expected one of the settings (parameters, opt-outs) that this Python analysis was released with: rule python_settings",
                 hint="write the analysis in SQL, where cohorts are compared; or this owner can change the rule in a new contract version",
             )
+
+
+def _tells_little(epsilon: str, asked: ReleaseRequest, rules: Sequence[DisclosureRules], spent: Spent) -> None:
+    if asked.epsilon != epsilon:
+        raise Refused(
+            "session.release-noise",
+            f"expected a result with the noise of epsilon_per_run {epsilon} that the contract demands, got one with other noise or none",
+            hint="the enclave and this owner read the contract differently: compare their versions",
+        )
+    loss = bounded(epsilon)
+    if loss is None or asked.noise in spent.noises:
+        return
+    budgets = [budget for rule in rules if (budget := bounded(rule.epsilon_budget)) is not None]
+    if budgets and spent.epsilon + loss > min(budgets):
+        raise Refused(
+            "ledger.epsilon",
+            "expected room within the privacy loss that may leave from this owner's data; it is used up: rule epsilon_budget",
+            hint="ask again what was asked before, which costs nothing; or this owner can raise the budget in a new contract version",
+        )
 
 
 def _used_up(rule: str, what: str) -> Refused:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kakoi.broker.decide import decide_release, setting_of
+from kakoi.broker.decide import decide_release
 from kakoi.broker.desk import Desk
 from kakoi.broker.ledger import Answer
 from kakoi.broker.releases import Entry
@@ -16,6 +16,7 @@ from kakoi.wire.analyst_run import open_session
 from kakoi.wire.broker_run import JudgeRelease, ReleaseWanted
 from kakoi.wire.messages import EarlierCohorts, KeyGrant, Release, ReleaseRequest, RunRequest
 from kakoi.wire.release import data_id, open_release_request
+from kakoi.wire.request import setting_of
 
 
 class LettingGo:
@@ -52,7 +53,7 @@ class LettingGo:
             owner=me,
             request=wanted,
             setting=setting,
-            kilobytes=record.output_kilobytes,
+            asked=record,
             facts=desk.facts(request),
             spent=releases.spent(datasets, wanted.analysis, besides=record.run),
             now=now,
@@ -77,6 +78,8 @@ class LettingGo:
             data=data,
             datasets=datasets,
             kilobytes=record.output_kilobytes,
+            epsilon=record.epsilon,
+            noise=record.noise or "",
             cohorts=record.cohorts,
         )
         place = releases.place().after(entry)

@@ -8,12 +8,14 @@ name their place in the chain and come back through the hub and in passports.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal as Number
 from pathlib import Path
 from typing import Final
 
 from kakoi.broker.decide import Spent
+from kakoi.contract.rules import bounded
 from kakoi.core import encoding
 from kakoi.core.encoding import framed, sha256
 from kakoi.core.errors import Fatal, Malformed, Refused
@@ -40,17 +42,21 @@ class Entry:
     contract: str
     analysis: str
     setting: str
-    """Digest of analysis, parameters and the lists of opt-outs that applied (``decide.setting_of``)."""
+    """Digest of analysis, parameters and the lists of opt-outs that applied (``wire.request.setting_of``)."""
     data: str
     """Which data sets stand behind it (``wire.release.data_id``)."""
     datasets: tuple[str, ...]
     """This owner's among them, in whatever version."""
     kilobytes: int
+    epsilon: str
+    """Privacy loss of the run; ``none`` without noise."""
+    noise: str
+    """What the noise belongs to; empty without."""
     cohorts: bytes
 
     def body(self) -> bytes:
         """Canonical JSON of everything; the sealed cohorts by their digest."""
-        names = ("at", "run", "attempt", "contract", "analysis", "setting", "data", "kilobytes")
+        names = ("at", "run", "attempt", "contract", "analysis", "setting", "data", "kilobytes", "epsilon", "noise")
         value = {name: getattr(self, name) for name in names}
         return encoding.dumps({**value, "datasets": list(self.datasets), "cohorts": sha256(self.cohorts).hex()})
 
@@ -152,17 +158,28 @@ class Releases:
 
     def spent(self, datasets: Iterable[str], analysis: str, *, besides: str) -> Spent:
         """What other runs have used up of the budgets of these data sets; of several the most."""
-        runs, kilobytes = 0, 0
+        runs, kilobytes, epsilon = 0, 0, Number(0)
+        noises: set[str] = set()
         for dataset in datasets:
             rows = self._db.execute(
-                "select r.body from release r join released_from f on f.seq = r.seq where f.dataset = ? and r.run <> ?",
-                (dataset, besides),
+                "select r.body from release r join released_from f on f.seq = r.seq where f.dataset = ?", (dataset,)
             )
-            found = [encoding.loads(row[0]) for row in rows]
+            everything = [encoding.loads(row[0]) for row in rows]
+            # Also this run's own earlier attempts: with another list of opt-outs their noise was other noise.
+            told = losses(everything)
+            noises |= told.keys()
+            epsilon = max(epsilon, sum(told.values(), Number(0)))
+            found = [item for item in everything if item["run"] != besides]
             runs = max(runs, len({item["run"] for item in found}))
             kilobytes = max(kilobytes, sum(int(item["kilobytes"]) for item in found))
         settings = {e["setting"] for e in self.entries() if e["analysis"] == analysis and e["run"] != besides}
-        return Spent(runs=runs, kilobytes=kilobytes, settings=frozenset(str(item) for item in settings))
+        return Spent(
+            runs=runs,
+            kilobytes=kilobytes,
+            epsilon=epsilon,
+            noises=frozenset(noises),
+            settings=frozenset(str(item) for item in settings),
+        )
 
     def earlier(self, data: str, *, besides: str) -> tuple[bytes, ...]:
         """Sealed cohorts of other runs over the same data sets, oldest first. Raises Refused once they are too many."""
@@ -175,6 +192,12 @@ class Releases:
                 hint="the owners can agree on a new contract over newly sealed data",
             )
         return found
+
+
+def losses(entries: Iterable[Mapping[str, encoding.Json]]) -> dict[str, Number]:
+    """Privacy loss by noise: the same noise, drawn for the same question about the same data, tells nothing more the second time."""
+    found = ((str(entry["noise"]), bounded(str(entry["epsilon"]))) for entry in entries)
+    return {noise: loss for noise, loss in found if loss is not None}
 
 
 def _digest_in(body: bytes) -> str:

@@ -30,9 +30,10 @@ from kakoi.net.bundle import fetch_bundle
 from kakoi.net.client import HubClient
 from kakoi.party.files import read_limited, write_private
 from kakoi.party.home import PartyHome
+from kakoi.rehearse.noise import require_noise_possible
 from kakoi.say import locale
 from kakoi.sdk.draft import analysis_from_file, contract_from_file, pinned, policy_from_file, read_toml
-from kakoi.sdk.terms import fetch_terms
+from kakoi.sdk.terms import fetch_terms, terms_of
 
 app = typer.Typer(no_args_is_help=True, help=t("help.contract"))
 analysis_app = typer.Typer(no_args_is_help=True, help=t("help.analysis"))
@@ -81,6 +82,7 @@ def draft(
         )
         _known(client, contract)
         envelope = seal(contract, home.keys.signer())
+        require_noise_possible(terms_of(client, envelope))
         client.put_object(envelope)
         show_made(envelope.payload_id, t("contract.drafted", words=words(envelope.payload_id)))
 
@@ -158,6 +160,7 @@ def sign(
     with errors_as_exit_codes(), at_hub(hub, party, key_file) as (client, home):
         contract_id = parse_id(identity)
         describe(client, contract_id)
+        require_noise_possible(fetch_terms(client, contract_id))
         if home.card.record.approvals_required:
             _wait_for_people(home, contract_id, wait)
             return

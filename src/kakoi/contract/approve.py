@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -17,6 +17,7 @@ from kakoi.contract.model import (
     PartyCard,
 )
 from kakoi.contract.passkey import verify_people
+from kakoi.contract.rules import demands_noise
 from kakoi.contract.sign import Signed, open_card, open_signed, require_signer
 from kakoi.core.dsse import Envelope
 from kakoi.core.errors import Malformed, Refused
@@ -106,8 +107,9 @@ def agree(bundle: ContractBundle) -> Agreement:
     2. the contract is signed by its drafter;
     3. every manifest is signed by the owner that it and the contract name, and exactly those of the contract are here;
     4. every analysis is signed by its author, a party, and reads only tables and columns that the manifests declare;
-    5. sealed code is its analysis' author's own, and every reviewer that the contract names has signed a review of it;
-    6. every party approved exactly this contract's id, with the passkeys of as many people as its card demands.
+    5. where an owner demands noise, every analysis is in SQL: nobody could bound what one person changes about another program;
+    6. sealed code is its analysis' author's own, and every reviewer that the contract names has signed a review of it;
+    7. every party approved exactly this contract's id, with the passkeys of as many people as its card demands.
 
     Dates are judged by ``in_force`` with a time the caller trusts. Raises Malformed or Refused.
     """
@@ -125,6 +127,7 @@ def agree(bundle: ContractBundle) -> Agreement:
     analyses = _analyses(bundle, contract, cards)
     for analysis in analyses.values():
         _reads_are_declared(analysis.record, [m.record for m in manifests.values()])
+    noise_is_possible(contract, [analysis.record for analysis in analyses.values()])
     code = open_code(bundle.code, contract, cards)
     code_is_whose(analyses, code)
     reviews = open_reviews(bundle.reviews, contract, cards)
@@ -213,6 +216,19 @@ def _reads_are_declared(analysis: Analysis, manifests: list[DatasetManifest]) ->
                     f"expected column {name} of table {use.table} with one type at every owner",
                     hint="compare the data sets' schemas: kakoi dataset inspect",
                 )
+
+
+def noise_is_possible(contract: Contract, analyses: Iterable[Analysis]) -> None:
+    """Raise Refused if an owner demands noise and an analysis is in Python. Queries are judged by the SQL engine."""
+    if not demands_noise(entry.rules for entry in contract.data):
+        return
+    for analysis in analyses:
+        if analysis.engine != "sql":
+            raise Refused(
+                "contract.noise-python",
+                f"expected SQL analyses only, because an owner demands noise (rule epsilon_per_run); {analysis.name} is in Python",
+                hint="write it in SQL with counts, sums, averages and quantiles, or ask for a contract of its own: docs/privacy.md",
+            )
 
 
 def open_approval(envelope: Envelope, card: Signed[PartyCard], contract: ObjectId) -> Signed[Approval]:

@@ -93,3 +93,8 @@ def bounded(epsilon: str) -> Number | None:
 def strictest_epsilon(texts: Iterable[str]) -> str:
     """The smallest of several owners' values; ``none`` only if all say so."""
     return min(texts, key=lambda text: Number("Infinity") if text == NO_EPSILON else Number(text))
+
+
+def demands_noise(rules: Iterable[DisclosureRules]) -> bool:
+    """Whether an owner demands that numbers leave with noise only."""
+    return any(rule.epsilon_per_run != NO_EPSILON for rule in rules)

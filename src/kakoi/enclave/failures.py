@@ -77,6 +77,31 @@ FAILURES: Final[dict[str, tuple[str, str]]] = {
         "use + - * / and round, with numbers; nullif(x, 0) before a division",
     ),
     "sql.too-long": ("expected a query of moderate depth and length, got a larger one", "split it"),
+    # --- SQL where owners demand noise: what cannot be bounded by declarations
+    "sql.noise-join": (
+        "expected one table, because noise is demanded and a join has no bound on what one person changes",
+        "read one table; or ask the owners to seal the joined table",
+    ),
+    "sql.noise-margins": (
+        "expected one grouping, because noise is demanded and each further one would cost as much again",
+        "leave out ROLLUP, CUBE and GROUPING SETS: margins can be added up from what leaves",
+    ),
+    "sql.noise-group": (
+        "expected groups whose labels are declared, because noise is demanded and the presence of a label would tell",
+        "declare the column's codes (or the limits of a short whole number), or group by CASE with constants",
+    ),
+    "sql.noise-number": (
+        "expected count, sum, avg, median or quantile_cont alone in each number, because noise is demanded",
+        "ask for these, and compute the rest from what leaves",
+    ),
+    "sql.noise-range": (
+        "expected a number between declared limits, because noise is demanded and must cover what one person can change",
+        "declare the column's minimum and maximum, or write greatest(least(expression, 100), 0) with your own limits",
+    ),
+    "sql.noise-cells": (
+        "expected at most the declared number of rows for all declared combinations of labels, because noise is demanded",
+        "group by fewer columns or coarser codes, or declare more rows: absent groups have a row, too",
+    ),
     "sql.failed": ("the query was stopped while it ran", "try it on invented data: kakoi contract preview"),
     # --- Python
     "python.source": (

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal as Number
+from decimal import InvalidOperation
 from typing import Annotated, ClassVar, Final, Literal
 
 from kakoi.core.errors import Malformed
-from kakoi.core.limits import Digest, Limit, Name, Title
+from kakoi.core.limits import Decimal, Digest, Limit, Name, Title
 from kakoi.core.records import Record
 from kakoi.enclave.decimals import of_number
+from kakoi.enclave.exact import ExactTable
 
 SITE_COLUMN: Final = "site"
 """Injected from the owner's card, never read from a file."""
@@ -49,6 +51,9 @@ class JobColumn(Record):
     codes: Annotated[tuple[Label, ...], Limit(most=4096)]
     """Declared values; empty where any value of the type may occur."""
     readable: bool
+    minimum: Decimal | None = None
+    maximum: Decimal | None = None
+    """Declared limits of a number: to them values are clamped where noise is demanded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +145,8 @@ class Job(Record):
     outputs: Annotated[tuple[JobOutput, ...], Limit(least=1, most=64)]
     cohort_terms: Annotated[int, Limit(most=MAX_COHORT_TERMS)]
     """How many power sums describe the people behind each cell of an SQL result (``engines.sql_cohort``); 0: none."""
+    rows_per_person: Annotated[int, Limit(most=10**4)] = 0
+    """Owners demand noise: the SQL engine answers with exact sums for the gate (``enclave.exact``), in which so many rows of a person count. 0: no noise."""
 
     def check(self) -> None:
         """Names are unique; code is open or sealed."""
@@ -262,7 +269,7 @@ class Result(Record):
     KIND: ClassVar[str] = "kakoi/engine-result/v1"
     MAX_BYTES: ClassVar[int] = MAX_RESULT_BYTES
 
-    outputs: Annotated[tuple[ResultTable | ResultStatistics, ...], Limit(least=1, most=64)]
+    outputs: Annotated[tuple[ResultTable | ResultStatistics | ExactTable, ...], Limit(least=1, most=64)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,6 +295,6 @@ def code_labels(column: JobColumn) -> tuple[str, ...]:
 
 def _number_label(code: str) -> str:
     try:
-        return of_number(Decimal(code)) or code
+        return of_number(Number(code)) or code
     except InvalidOperation:
         return code

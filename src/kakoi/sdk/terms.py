@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from kakoi.contract.model import Analysis, Contract, DatasetManifest, PartyCard
 from kakoi.contract.sign import Signed, open_card, open_signed
+from kakoi.core.dsse import Envelope
 from kakoi.core.errors import Refused
 from kakoi.core.ids import ObjectId, parse_id
 from kakoi.net.bundle import ObjectSource
@@ -28,7 +29,11 @@ class Terms:
 
 def fetch_terms(source: ObjectSource, contract: ObjectId) -> Terms:
     """The contract, its parties' cards, its data sets and analyses. Raises Malformed, Refused, and what the source raises."""
-    envelope = source.get_object(contract)
+    return terms_of(source, source.get_object(contract))
+
+
+def terms_of(source: ObjectSource, envelope: Envelope) -> Terms:
+    """The same of a contract that the source need not have yet."""
     draft = Contract.decode(envelope.payload)
     cards: dict[str, Signed[PartyCard]] = {
         party.party: open_card(source.get_object(parse_id(party.party))) for party in draft.parties

@@ -10,6 +10,7 @@ from kakoi.attest.report import Check, Collateral, Evidence, Verdict
 from kakoi.contract.approve import ContractBundle
 from kakoi.contract.model import MAX_RENEWALS, SealedFile
 from kakoi.contract.opt_out import FILE
+from kakoi.contract.rules import Epsilon
 from kakoi.core.crypto import ED25519_PUBLIC, MLDSA65_PUBLIC, SEALING_PUBLIC, VerifyingKey, session_binding
 from kakoi.core.dsse import Envelope
 from kakoi.core.encoding import framed, sha256
@@ -309,6 +310,10 @@ class ReleaseRequest(Record):
     """Whose numbers would leave, sealed under a key that only enclaves with all owners' data keys derive."""
     output_kilobytes: Annotated[int, Limit(least=1, most=128 * 1024)]
     """Size of what would leave, rounded up: counted against the owners' budgets."""
+    epsilon: Epsilon
+    """Privacy loss of what would leave: the strictest owner's ``epsilon_per_run``; ``none`` if none demands noise."""
+    noise: Digest | None
+    """What the noise belongs to (``wire.release.noise_id``): the same question about the same data costs an owner's budget once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -401,7 +406,7 @@ class GateDecision(Record):
 
     output: Name
     rule: Annotated[str, Limit(least=1, most=80)]
-    action: Literal["released", "suppressed-cells", "rounded"]
+    action: Literal["released", "suppressed-cells", "rounded", "noised"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,6 +30,23 @@ class ReleasedColumn(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReleasedNoise(Record):
+    """How far the numbers of one column can be off, at least 19 times out of 20. Known from the contract and from the noisy numbers alone."""
+
+    column: Name
+    mechanism: Literal["discrete-laplace", "exponential"]
+    epsilon: Annotated[str, Limit(least=1, most=40, pattern=r"[1-9][0-9]*(/[1-9][0-9]*)?", form="a fraction")]
+    """What the column costs of the run's privacy loss, as a fraction in lowest terms."""
+    off_by: Literal["number", "rows"]
+    """Off in its own unit; or, of a quantile, in rows: so many more or fewer of them may lie below it."""
+    at_most: Cell
+    """The same for every row; None where it differs (averages)."""
+    low: Annotated[tuple[Cell, ...], Limit(most=100000)]
+    high: Annotated[tuple[Cell, ...], Limit(most=100000)]
+    """For each row, between which numbers the one without noise lies; empty for a quantile."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReleasedTable(Record):
     """A table. Rows whose every number is held back keep their labels, if those were declared."""
 
@@ -41,6 +58,8 @@ class ReleasedTable(Record):
     """For each row, a bit for each group column that was summed over; empty if the table has no margins."""
     rows_withheld: bool
     """Some rows are missing altogether: their labels come from the data and too few people share them."""
+    noise: Annotated[tuple[ReleasedNoise, ...], Limit(most=256)] = ()
+    """One for each column of numbers where owners demand differential privacy; empty where numbers are as they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

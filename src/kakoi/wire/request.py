@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import NoReturn
 
@@ -9,6 +10,7 @@ from kakoi.contract.approve import Agreement
 from kakoi.contract.model import Analysis, Parameter
 from kakoi.contract.sign import Signed, open_signed, require_signer
 from kakoi.core.dsse import Envelope
+from kakoi.core.encoding import framed, sha256
 from kakoi.core.errors import Refused
 from kakoi.wire.messages import Binding, RunRequest
 
@@ -34,6 +36,18 @@ def open_request(envelope: Envelope, agreement: Agreement) -> Signed[RunRequest]
     agreement.max_runs(signed.record.analysis)
     check_parameters(agreement.analyses[signed.record.analysis].record, signed.record.parameters)
     return signed
+
+
+def setting_of(request: RunRequest, lists: Iterable[str] = ()) -> str:
+    """What stands for an analysis with its parameters: the same whoever asks, under whatever contract.
+
+    ``lists``: names of lists of opt-outs that the run was granted with, one owner's or everybody's. Another list is another setting: between two results of
+    one analysis stand exactly the people who opted out.
+    """
+    bindings = sorted((binding.name, str(binding.value)) for binding in request.parameters)
+    parts = [part.encode() for binding in bindings for part in binding]
+    without = [part for name in sorted(lists) for part in (b"opt-outs", bytes.fromhex(name))]
+    return sha256(framed(b"kakoi/setting/v1", bytes.fromhex(request.analysis), *parts, *without)).hex()
 
 
 def check_parameters(analysis: Analysis, bindings: tuple[Binding, ...]) -> None:

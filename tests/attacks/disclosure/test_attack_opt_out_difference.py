@@ -10,7 +10,6 @@ import pytest
 
 from attacks.disclosure.disclosure_setting import COLUMNS, DEFAULT, OPEN, Victim, everybody, heart, victims
 from attacks.test_attack_opt_out import Registered
-from kakoi.broker.decide import setting_of
 from kakoi.broker.ledger import Ledger
 from kakoi.broker.opt_out import remember
 from kakoi.contract.model import Analysis, DatasetManifest
@@ -19,6 +18,7 @@ from kakoi.core.dsse import Envelope
 from kakoi.sdk.opt_out import column_for, seal_list
 from kakoi.testing.world import NOW
 from kakoi.wire.messages import Binding, RunRequest
+from kakoi.wire.request import setting_of
 from support.broker_setting import make_setting
 from support.clinic import Clinic, Holding, col, needs_shared, output, shared_engine
 from unit.broker.test_broker_release import Released, denials, releases, rules_of

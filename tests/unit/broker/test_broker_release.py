@@ -55,7 +55,15 @@ class Released:
         assert any(KeyGrant.decode(g.payload).run == request.payload_id for g in setting.hub.of_kind(KeyGrant.KIND))
         return cls(setting=setting, agreement=agreement, run=request.payload_id, session=session)
 
-    def ask(self, *, kilobytes: int = 1, cohorts: str = "cohorts", keys: str = "session") -> Envelope:
+    def ask(
+        self,
+        *,
+        kilobytes: int = 1,
+        cohorts: str = "cohorts",
+        keys: str = "session",
+        epsilon: str = "none",
+        noise: ObjectId | None = None,
+    ) -> Envelope:
         record = ReleaseRequest(
             run=self.run,
             attempt=1,
@@ -63,6 +71,8 @@ class Released:
             session=self.session.payload_id,
             cohorts=seeded(cohorts + self.run, 4096),
             output_kilobytes=kilobytes,
+            epsilon=epsilon,
+            noise=noise,
         )
         envelope = seal(record, SigningKey(seeded(keys + "/signing", crypto.SIGNING_SECRET)))
         self.setting.hub.put_object(envelope)
@@ -148,6 +158,83 @@ def test_a_budget_that_is_used_up_denies(setting: Setting, changes: dict[str, in
     assert setting.told[-1].outcome == "no"
     # Nothing in the message is a number of the ledger.
     assert not any(c.isdigit() for c in setting.told[-1].message + setting.told[-1].hint)
+
+
+NOISY = {"epsilon_per_run": "0.5", "epsilon_budget": "1.2"}
+
+
+def noise(number: int) -> ObjectId:
+    return ObjectId(f"{number:064x}")
+
+
+def let_go(setting: Setting, *numbers: int, epsilon: str = "0.5") -> None:
+    """Runs one after another whose noise belongs to these."""
+    for at, number in enumerate(numbers):
+        Released.make(setting, nonce=f"{at}/{number}").ask(epsilon=epsilon, noise=noise(number))
+        setting.broker().step(wait=0)
+
+
+def test_privacy_loss_adds_up_until_the_budget_is_used(setting: Setting) -> None:
+    setting.world.change_contract = lambda c: rules_of(c, **NOISY)
+    let_go(setting, 1, 2, 3)
+    assert len(releases(setting)) == 2
+    assert denials(setting) == ["ledger.epsilon"]
+    assert "rule epsilon_budget" in setting.told[-1].message
+    assert not any(c.isdigit() for c in setting.told[-1].message + setting.told[-1].hint)
+
+
+def test_the_same_noise_costs_once_also_when_nothing_is_left(setting: Setting) -> None:
+    setting.world.change_contract = lambda c: rules_of(c, **NOISY)
+    let_go(setting, 1, 1, 1, 2, 2, 3, 1)
+    assert len(releases(setting)) == 6
+    assert denials(setting) == ["ledger.epsilon"]
+
+
+def test_thousandths_add_up_exactly(setting: Setting) -> None:
+    """Ten times 0.1 is 1, whatever floats say, and 0.10 is 0.1."""
+    setting.world.change_contract = lambda c: rules_of(c, epsilon_per_run="0.10", epsilon_budget="0.3")
+    let_go(setting, 1, 2, 3, 4, epsilon="0.10")
+    assert len(releases(setting)) == 3
+
+
+def test_privacy_loss_counts_over_contracts(setting: Setting) -> None:
+    setting.world.change_contract = lambda c: rules_of(c, **NOISY)
+    let_go(setting, 1, 2)
+    setting.world.change_contract = lambda c: replace(rules_of(c, **NOISY), title="The next version")
+    let_go(setting, 3)
+    assert denials(setting) == ["ledger.epsilon"]
+
+
+def test_what_left_before_a_budget_was_demanded_counts(setting: Setting) -> None:
+    """Another owner demanded noise: this owner's ledger noted the loss, and its own later budget starts there."""
+    others = {**NOISY, "epsilon_budget": "1000"}
+    setting.world.change_contract = lambda c: rules_of(c, **others)
+    let_go(setting, 1, 2)
+    setting.world.change_contract = lambda c: rules_of(c, **NOISY)
+    let_go(setting, 3)
+    assert denials(setting) == ["ledger.epsilon"]
+
+
+@pytest.mark.parametrize("epsilon", ["none", "0.4", "5"])
+def test_another_noise_than_the_contract_s_is_refused(setting: Setting, epsilon: str) -> None:
+    setting.world.change_contract = lambda c: rules_of(c, **NOISY)
+    Released.make(setting).ask(epsilon=epsilon, noise=None if epsilon == "none" else noise(1))
+    setting.broker().step(wait=0)
+    assert (releases(setting), denials(setting)) == ([], ["session.release-noise"])
+
+
+def test_noise_that_nobody_demands_is_refused(setting: Setting) -> None:
+    Released.make(setting).ask(epsilon="0.5", noise=noise(1))
+    setting.broker().step(wait=0)
+    assert (releases(setting), denials(setting)) == ([], ["session.release-noise"])
+
+
+def test_a_cost_without_noise_is_malformed(setting: Setting) -> None:
+    setting.world.change_contract = lambda c: rules_of(c, **NOISY)
+    Released.make(setting).ask(epsilon="0.5", noise=None)
+    setting.broker().step(wait=0)
+    assert releases(setting) == []
+    assert setting.told[-1].code == "release-request.noise"
 
 
 def test_budgets_count_over_contracts(setting: Setting) -> None:

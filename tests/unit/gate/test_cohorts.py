@@ -13,7 +13,7 @@ from kakoi.core.ids import object_id
 from kakoi.enclave.gate.cohorts import Cohorts, Earlier, Population, different_people, populations, told
 from kakoi.enclave.gate.release import Judged
 from kakoi.enclave.gate.rules import Bench, strictest
-from kakoi.enclave.job import COHORT_PRIME, Result, ResultCohorts, ResultTable
+from kakoi.enclave.job import COHORT_PRIME, ResultCohorts, ResultTable
 from unit.gate.gate_setting import RULES, analysis, column, declared, rules
 
 PEOPLE = st.frozensets(st.integers(1, COHORT_PRIME - 1), max_size=40)
@@ -76,7 +76,7 @@ def crossed(cells: Sequence[tuple[str, str, set[int]]]) -> ResultTable:
 def judged(table: ResultTable) -> Judged:
     bench = Bench(rules=strictest([RULES]), each=(RULES,), owners=())
     return Judged(
-        answer=Result(outputs=(table,)),
+        outputs=(table,),
         analysis=analysis(OUT),
         bench=bench,
         domains=({"g": frozenset("ab"), "h": frozenset("xy")},),

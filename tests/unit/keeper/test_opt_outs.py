@@ -153,7 +153,7 @@ def applied(clinic: Clinic, lists: Mapping[str, Sequence[str]], column: str = "p
         owner = agreement.cards[manifest.record.owner].record.name
         if owner in lists:
             descriptors.append(sealed(encode_list(lists[owner])))
-            opt_outs.add(identity, Listed(column=column, descriptor=descriptors[-1]))
+            opt_outs.add(identity, Listed(column=column, descriptor=descriptors[-1], name=f"{len(descriptors):032x}"))
     try:
         yield opt_outs
     finally:
@@ -229,7 +229,7 @@ def test_a_list_that_was_not_applied_lets_nothing_leave() -> None:
     clinic = Clinic(holdings=[holding("North", "opt-out")])
     clinic.analyses = [clinic.analysis(SQL, CELLS, engine="sql", reads={"people": ["sex", "age"]})]
     agreement, opt_outs = clinic.agreement(), OptOuts()
-    opt_outs.add(next(iter(agreement.manifests)), Listed(column="pid", descriptor=-1))
+    opt_outs.add(next(iter(agreement.manifests)), Listed(column="pid", descriptor=-1, name="0" * 32))
     with pytest.raises(Refused) as caught:
         opt_outs.said(agreement)
     assert caught.value.code == "opt-out.not-applied"

@@ -16,6 +16,7 @@ from kakoi.enclave.engines.partfs import part_file_system, path_of
 from kakoi.enclave.engines.sql_cohort import unit_of_row
 from kakoi.enclave.engines.sql_count import PERSON_COLUMN, ROW_COLUMN
 from kakoi.enclave.engines.sql_plan import Plan, PlannedColumn, parameters_of, plan
+from kakoi.enclave.engines.sql_private import DATA_COLUMN
 from kakoi.enclave.engines.sql_words import COLUMN_TYPES, FILE_TYPES, literal, quoted
 from kakoi.enclave.failures import Stopped
 from kakoi.enclave.job import (
@@ -98,6 +99,8 @@ def run(job: Job, descriptors: Sequence[int], *, memory_megabytes: int, threads:
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
             raise Stopped("sql.statement")
         values = dict(parameters_of(job, planned.parameters))
+        if planned.private is not None:
+            return Result(outputs=(planned.private.answer(lambda sql: _rows(connection, sql, values)),))
         connection.execute(statements[0], values) if values else connection.execute(statements[0])
         records = connection.fetchmany(job.outputs[0].max_rows + 1)
         cohorts = _cohorts(connection, planned, values)
@@ -119,14 +122,19 @@ def _cohorts(connection: duckdb.DuckDBPyConnection, planned: Plan, values: dict[
     found: Cohorts = {}
     for query in planned.cohorts:
         rows = found.setdefault(query.table, {})
-        bound = {name: value for name, value in values.items() if re.search(rf"\${name}\b", query.sql)}
-        connection.execute(query.sql, bound) if bound else connection.execute(query.sql)
-        for record in connection.fetchall():
+        for record in _rows(connection, query.sql, values):
             labels: list[str | None] = [None] * planned.groups
             for place, value in zip(query.groups, record, strict=False):
                 labels[place] = _label(value)
             rows[tuple(labels), query.mask] = [int(s or 0) % COHORT_PRIME for s in record[len(query.groups) :]]
     return found
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, sql: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """All rows of a query of ours, with those parameters bound that it has."""
+    bound = {name: value for name, value in values.items() if re.search(rf"\${name}\b", sql)}
+    connection.execute(sql, bound) if bound else connection.execute(sql)
+    return connection.fetchall()
 
 
 def warm() -> None:
@@ -148,6 +156,7 @@ def check(job: Job) -> None:
 def _view(connection: duckdb.DuckDBPyConnection, table: JobTable, first: int) -> None:
     """The logical table: each part's declared columns in the declared types, behind its owner's site label."""
     selects = []
+    data = {manifest: number for number, manifest in enumerate(dict.fromkeys(part.manifest for part in table.parts))}
     for offset, part in enumerate(table.parts):
         path = path_of(first + offset)
         types = _part_types(connection, table, path)
@@ -156,6 +165,7 @@ def _view(connection: duckdb.DuckDBPyConnection, table: JobTable, first: int) ->
         shown.append(
             unit_of_row(part, quoted(PLACE_COLUMN) if types.get(PLACE_COLUMN) == "BIGINT" else "file_row_number")
         )
+        shown.append(f"{data[part.manifest]} AS {quoted(DATA_COLUMN)}")
         if table.person_column is not None:
             shown.append(f"{quoted(table.person_column)} AS {quoted(PERSON_COLUMN)}")
         source = f"read_parquet({literal(path)}, file_row_number = true, hive_partitioning = false)"

@@ -6,7 +6,7 @@
 4. GROUP BY: expressions over declared columns, each shown in the result;
 5. every result column is a grouping expression or made of aggregates and constants, named and placed as declared;
 6. ORDER BY grouping columns only; the engine orders by them anyway;
-7. hidden columns count the rows and people behind every number (``sql_count``);
+7. where owners demand noise, what one person can change is bounded by declarations (``sql_private``); else hidden columns count the rows and people behind every number (``sql_count``);
 8. the text is parsed again by the same parser and must mean what was recognised.
 """
 
@@ -21,6 +21,7 @@ from kakoi.core.errors import Fatal
 from kakoi.enclave.engines.sql_cohort import CohortQuery, cohort_queries, sums, unit_column
 from kakoi.enclave.engines.sql_count import Counted, Counter, Support
 from kakoi.enclave.engines.sql_from import Source, read_from
+from kakoi.enclave.engines.sql_private import PrivatePlan, PrivateWriter
 from kakoi.enclave.engines.sql_read import (
     GROUPING,
     ITEM,
@@ -36,7 +37,7 @@ from kakoi.enclave.engines.sql_read import (
 from kakoi.enclave.engines.sql_total import OF_TYPE
 from kakoi.enclave.engines.sql_words import quoted
 from kakoi.enclave.failures import Stopped
-from kakoi.enclave.job import SITE_COLUMN, Job, JobOutput, JobOutputColumn, code_labels
+from kakoi.enclave.job import SITE_COLUMN, Job, JobOutputColumn, code_labels
 
 Parse = Callable[[str], str]
 """SQL text to DuckDB's ``json_serialize_sql`` of it."""
@@ -87,6 +88,8 @@ class Plan:
     terms: int
     cohorts: tuple[CohortQuery, ...]
     """Queries of their own for everybody else's."""
+    private: PrivatePlan | None
+    """Asked in place of all this where owners demand noise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +108,7 @@ def plan(job: Job, parse: Parse) -> Plan:
     items = [_item(item, scope) for item in node["select_list"]]
     groups = _groups(node, items, scope)
     condition = None if node["where_clause"] is None else whole_condition(node["where_clause"], scope)
-    return _Writer(job.outputs[0], source, scope, items, groups, condition, job.cohort_terms).write(node, parse)
+    return _Writer(job, source, scope, items, groups, condition).write(node, parse)
 
 
 def _one_select(serialized: str) -> Node:
@@ -178,16 +181,15 @@ class _Writer:
 
     def __init__(
         self,
-        output: JobOutput,
+        job: Job,
         source: Source,
         scope: Scope,
         items: Sequence[_Item],
         groups: Sequence[Piece],
         condition: Piece | None,
-        terms: int,
     ) -> None:
-        self.terms = terms
-        self.output, self.source, self.scope = output, source, scope
+        self.terms, self.rows_per_person = job.cohort_terms, job.rows_per_person
+        self.output, self.source, self.scope = job.outputs[0], source, scope
         self.items, self.groups, self.condition = items, groups, condition
         self.counter = Counter(source.tables)
         self.cell = self.counter.everything()
@@ -220,7 +222,15 @@ class _Writer:
             inline_cohort=self.source.tables[inline].name if inline else "",
             terms=self.terms,
             cohorts=() if inline or not self.terms else self._cohort_queries(margins),
+            private=self._private(pieces, margins) if self.rows_per_person else None,
         )
+
+    def _private(self, pieces: Sequence[Piece], margins: list[list[int]]) -> PrivatePlan:
+        if margins:
+            raise Stopped("sql.noise-margins")
+        shown = sorted(self.position, key=self.position.__getitem__)
+        writer = PrivateWriter(self.output, self.source, self.scope, self.condition, self.rows_per_person)
+        return writer.write(pieces, [self.groups[n] for n in shown], [self.position[n] - 1 for n in shown])
 
     def _inline_cohort(self) -> str:
         """The alias of the one table with a row per person, whose people are summed up on the way; else empty."""

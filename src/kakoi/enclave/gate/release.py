@@ -21,9 +21,10 @@ from fractions import Fraction
 from typing import Final, NoReturn
 
 from kakoi.contract.model import Analysis, Output
-from kakoi.contract.rules import NO_EPSILON, DisclosureRules
+from kakoi.contract.rules import DisclosureRules, demands_noise
 from kakoi.core.errors import Malformed, Refused
 from kakoi.enclave import decimals
+from kakoi.enclave.exact import ExactTable
 from kakoi.enclave.gate.cohorts import Earlier, Population, Told, populations, told
 from kakoi.enclave.gate.complement import Row, protect
 from kakoi.enclave.gate.model import (
@@ -33,12 +34,14 @@ from kakoi.enclave.gate.model import (
     ReleasedTable,
     ReleasedValue,
 )
+from kakoi.enclave.gate.private import Noised
 from kakoi.enclave.gate.rules import Bench, strictest
 from kakoi.enclave.job import SITE_COLUMN, Job, Result, ResultStatistics, ResultTable, code_labels
 from kakoi.wire.messages import GateDecision
 
 MAX_OPEN_LABELS: Final = 366
 """Different labels of one group column that no declaration foresaw, for instance years or days of a year."""
+_SHAPES: Final = {"table": "table", "statistics": "statistics", "exact-table": "table"}
 Domains = Mapping[str, frozenset[str]]
 Labels = tuple[str | None, ...]
 
@@ -67,37 +70,59 @@ def judge(
     *,
     job: Job | None = None,
     owners: Sequence[str] = (),
-) -> Judged:
-    """An engine's answer, judged by itself; then it can be held against what other runs released. As ``apply`` otherwise."""
+    noise_key: bytes = b"",
+) -> Judged | Noised:
+    """An engine's answer, judged by itself; then it can be held against what other runs released. As ``apply`` otherwise.
+
+    ``noise_key`` is needed where an owner demands noise (``private``).
+    """
     bench = Bench(rules=strictest(rules), each=tuple(rules), owners=tuple(owners))
-    if bench.rules.epsilon_per_run != NO_EPSILON:
+    answer = _answer(result)
+    if [(o.name, _SHAPES[o.KIND]) for o in answer.outputs] != [(o.name, o.shape) for o in analysis.outputs]:
+        _undeclared("outputs")
+    if demands_noise([bench.rules]):
+        return Noised(_exact(answer, analysis, bench), analysis, bench, noise_key)
+    outputs = [found for found in answer.outputs if not isinstance(found, ExactTable)]
+    if len(outputs) != len(answer.outputs):
+        _undeclared("outputs")
+    return Judged(
+        outputs=outputs,
+        analysis=analysis,
+        bench=bench,
+        domains=tuple(_domains(found, analysis, job) if isinstance(found, ResultTable) else {} for found in outputs),
+        terms=job.cohort_terms if job is not None else 0,
+    )
+
+
+def _exact(answer: Result, analysis: Analysis, bench: Bench) -> ExactTable:
+    """The one table that noise can be added to. Raises Refused."""
+    found = answer.outputs[0]
+    # Analysts' own code could write whatever reach it likes into such an answer.
+    if analysis.engine != "sql" or len(answer.outputs) != 1 or not isinstance(found, ExactTable):
         raise bench.deny(
             "gate.noise",
             "epsilon_per_run",
             "no noise can be added to this output",
             "write the analysis in SQL, with counts, sums, averages and quantiles of declared columns",
         )
-    answer = _answer(result)
-    if [(o.name, o.KIND) for o in answer.outputs] != [(o.name, o.shape) for o in analysis.outputs]:
-        _undeclared("outputs")
-    return Judged(
-        answer=answer,
-        analysis=analysis,
-        bench=bench,
-        domains=tuple(
-            _domains(found, analysis, job) if isinstance(found, ResultTable) else {} for found in answer.outputs
-        ),
-        terms=job.cohort_terms if job is not None else 0,
-    )
+    if [(c.name, c.role) for c in found.columns] != [(c.name, c.role) for c in analysis.outputs[0].columns]:
+        _undeclared(f"columns of {found.name}")
+    return found
 
 
 class Judged:
     """One answer that the gate has judged. ``released`` is what could leave if nothing had left before."""
 
     def __init__(
-        self, *, answer: Result, analysis: Analysis, bench: Bench, domains: Sequence[Domains], terms: int
+        self,
+        *,
+        outputs: Sequence[ResultTable | ResultStatistics],
+        analysis: Analysis,
+        bench: Bench,
+        domains: Sequence[Domains],
+        terms: int,
     ) -> None:
-        self._answer, self._analysis, self._bench = answer, analysis, bench
+        self._outputs, self._analysis, self._bench = outputs, analysis, bench
         self._domains, self._terms = domains, terms
         self.released, self._tables = self._release({})
 
@@ -106,7 +131,7 @@ class Judged:
         outputs: list[ReleasedTable | ReleasedStatistics] = []
         decisions: list[GateDecision] = []
         tables: list[_Table] = []
-        for found, declared, domains in zip(self._answer.outputs, self._analysis.outputs, self._domains, strict=True):
+        for found, declared, domains in zip(self._outputs, self._analysis.outputs, self._domains, strict=True):
             if isinstance(found, ResultStatistics):
                 outputs.append(_statistics(found, declared, self._bench))
                 acted = ["released", "rounded"]

@@ -11,6 +11,7 @@ from typing import Final
 
 from kakoi.contract.approve import Agreement
 from kakoi.core.errors import Refused
+from kakoi.enclave.gate.private import Noised
 from kakoi.enclave.gate.release import Judged, judge
 from kakoi.enclave.job import PartFd
 from kakoi.enclave.keeper.data import sealed_object
@@ -22,6 +23,7 @@ from kakoi.enclave.sandbox import layers
 from kakoi.enclave.sandbox.pool import Pool
 from kakoi.enclave.sandbox.run import run_job
 from kakoi.wire.messages import RunRequest
+from kakoi.wire.release import noise_id
 
 _ASK_SECONDS: Final = 0.2
 
@@ -47,7 +49,7 @@ class SandboxedEngine:
         opt_outs: OptOuts | None = None,
         seconds: int,
         stopped: Callable[[], bool],
-    ) -> Judged:
+    ) -> Judged | Noised:
         """The output, judged by the gate. ``opened``: descriptors of the plaintext files by manifest id; ``opt_outs``: lists, applied first.
 
         ``stopped`` is asked five times a second and kills the job. Whatever the end is, it shows at a multiple of the contract's grain.
@@ -70,7 +72,7 @@ class SandboxedEngine:
         secret: DataSecret,
         seconds: int,
         stopped: Callable[[], bool],
-    ) -> Judged:
+    ) -> Judged | Noised:
         job = job_for(agreement, request)
         contract = agreement.contract
         layers.require(contract.accepted_weaknesses)
@@ -84,12 +86,14 @@ class SandboxedEngine:
             keying = Keying(job, agreement, limits, opt_outs=opt_outs, pool=self._pool, stopped=stopped, secret=secret)
             parts = keying.parts(given, stack)
             answer = run_job(job, parts, limits, contract.accepted_weaknesses, pool=self._pool, stopped=stopped)
+        key = secret.key(b"kakoi/noise/v1", bytes.fromhex(noise_id(agreement, request, opt_outs.names)))
         return judge(
             answer,
             agreement.analyses[request.analysis].record,
             [entry.rules for entry in contract.data],
             job=job,
             owners=[agreement.cards[entry.owner].record.name for entry in contract.data],
+            noise_key=key,
         )
 
 

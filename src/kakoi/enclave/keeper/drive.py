@@ -17,6 +17,7 @@ from typing import Final
 from kakoi.attest.report import TokenService
 from kakoi.contract.approve import agree
 from kakoi.contract.model import Contract
+from kakoi.contract.rules import NO_EPSILON
 from kakoi.contract.sign import seal
 from kakoi.core.dsse import Envelope
 from kakoi.core.errors import KakoiError, Refused, Unavailable
@@ -66,7 +67,7 @@ from kakoi.wire.messages import (
     RunRequest,
     SealedResult,
 )
-from kakoi.wire.release import data_id, data_read
+from kakoi.wire.release import data_id, data_read, epsilon_of, noise_id
 from kakoi.wire.released import Released
 from kakoi.wire.request import open_request
 
@@ -336,6 +337,7 @@ class Drive:
         if self._judged is None or self._secret is None or self._session is None:
             raise RuntimeError("nothing to ask for")
         self._tell("asks the owners to let the result go")
+        epsilon, asked = epsilon_of(machine.agreement), machine.request.record
         request = ReleaseRequest(
             run=self._run_id,
             attempt=machine.attempt,
@@ -343,6 +345,8 @@ class Drive:
             session=self._session.payload_id,
             cohorts=self._secret.seal(Cohorts(run=self._run_id, populations=self._judged.populations())),
             output_kilobytes=-(-len(self._judged.released.encode()) // 1024),
+            epsilon=epsilon,
+            noise=None if epsilon == NO_EPSILON else noise_id(machine.agreement, asked, self._opt_outs.names),
         )
         self._request = seal(request, self._keys)
         self._put(self._request)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from decimal import Decimal
+
 from kakoi.contract.approve import Agreement
 from kakoi.contract.model import Analysis, Column, DatasetManifest, TableUse
+from kakoi.contract.rules import demands_noise
 from kakoi.contract.sign import Signed
 from kakoi.core.encoding import framed, sha256
 from kakoi.core.errors import Refused
@@ -33,6 +37,7 @@ def job_for(agreement: Agreement, request: RunRequest) -> Job:
         parameters=tuple(JobParameter(name=p.name, type=p.type, value=values[p.name]) for p in analysis.parameters),
         outputs=_outputs(analysis),
         cohort_terms=cohort_terms(agreement) if analysis.engine == "sql" else 0,
+        rows_per_person=_noisy_rows(agreement),
     )
 
 
@@ -43,8 +48,19 @@ def _files(agreement: Agreement, analysis: Analysis) -> tuple[JobFile, ...]:
     return tuple(JobFile(manifest=manifest.id, file=file.name) for file in manifest.record.files)
 
 
+def _noisy_rows(agreement: Agreement) -> int:
+    """Rows of one person that count where an owner demands noise; 0 if none does."""
+    rules = [entry.rules for entry in agreement.contract.data]
+    return min(rule.rows_per_person for rule in rules) if demands_noise(rules) else 0
+
+
 def cohort_terms(agreement: Agreement) -> int:
-    """Power sums that tell fewer than k different people from more, k the strictest owner's; 0 if no owner asks."""
+    """Power sums that tell fewer than k different people from more, k the strictest owner's; 0 if no owner asks.
+
+    0 also where numbers leave with noise: it protects whoever is in one of two cohorts only, and comparing would tell (docs/adr/0102).
+    """
+    if demands_noise(entry.rules for entry in agreement.contract.data):
+        return 0
     least = max(entry.rules.cohort_difference for entry in agreement.contract.data)
     return 2 * least if least > 1 else 0
 
@@ -109,4 +125,18 @@ def _column(parts: list[Signed[DatasetManifest]], name: str, *, readable: bool) 
         return JobColumn(name=name, type="string", identifier=found[0].identifier, codes=(), readable=readable)
     free = any(not column.codes for column in found)
     codes = () if free else tuple(sorted({code.value for column in found for code in column.codes}))
-    return JobColumn(name=name, type=found[0].type, identifier=found[0].identifier, codes=codes, readable=readable)
+    return JobColumn(
+        name=name,
+        type=found[0].type,
+        identifier=found[0].identifier,
+        codes=codes,
+        readable=readable,
+        minimum=_end([column.minimum for column in found], min),
+        maximum=_end([column.maximum for column in found], max),
+    )
+
+
+def _end(limits: list[str | None], outer: Callable[..., str]) -> str | None:
+    """The outermost of the owners' limits; none if one of them declares none."""
+    known = [limit for limit in limits if limit is not None]
+    return outer(known, key=Decimal) if len(known) == len(limits) else None

@@ -22,6 +22,8 @@ class Listed:
 
     column: str
     descriptor: int
+    name: str
+    """Random name of this list; the next one has another."""
 
 
 class OptOuts:
@@ -38,6 +40,11 @@ class OptOuts:
     def of(self, manifest: str) -> Listed | None:
         """The list of a data set."""
         return self._lists.get(manifest)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Which lists they are."""
+        return tuple(listed.name for listed in self._lists.values())
 
     def applied(self, manifest: str, people: int) -> None:
         """It was applied, and so many different people of it had rows."""

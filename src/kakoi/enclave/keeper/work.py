@@ -154,7 +154,7 @@ class Work:
             with keys.key(item.manifest) as key:
                 descriptor = open_file(source, sealed, item.file(), key)
             stack.callback(os.close, descriptor)
-            task.opt_outs.add(item.manifest, Listed(column=item.column, descriptor=descriptor))
+            task.opt_outs.add(item.manifest, Listed(column=item.column, descriptor=descriptor, name=item.name))
 
 
 class _HubBlobs:

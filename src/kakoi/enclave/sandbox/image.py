@@ -27,6 +27,7 @@ OURS: Final = (
     "enclave/__init__.py",
     "enclave/decimals.py",
     "enclave/engines",
+    "enclave/exact.py",
     "enclave/failures.py",
     "enclave/job.py",
     "enclave/sandbox/__init__.py",
