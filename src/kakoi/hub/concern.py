@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, exists, or_, select
+from sqlalchemy import Connection, Select, select
 
 from kakoi.contract.model import Analysis, Approval, Contract, DatasetManifest, PartyCard
 from kakoi.hub import schema
@@ -47,23 +47,19 @@ def contracts_of(keyid: str) -> Select[tuple[str]]:
     )
 
 
-def concerning(keyid: str, kind: ColumnElement[Any], seq: ColumnElement[Any]) -> ColumnElement[bool]:
-    """SQL: the object at ``seq`` of ``kind`` names the party, or belongs to a contract that does."""
-    refs = schema.refs.alias("concern").c
-    here = and_(refs.kind == kind, refs.seq == seq)
-    return or_(
-        exists().where(here, refs.member == "contract", refs.value.in_(contracts_of(keyid))),
-        exists().where(here, refs.member.in_(NAMES), refs.value.in_(cards_of(keyid))),
-    )
-
-
 def concerns(connection: Connection, keyid: str, references: frozenset[tuple[str, str]]) -> bool:
-    """The same for one object, by what it names."""
+    """True if an object with these references names the party, or belongs to a contract that does."""
     cards = {str(row[0]) for row in connection.execute(cards_of(keyid))}
     if any(member in NAMES and value in cards for member, value in references):
         return True
     contracts = [value for member, value in references if member == "contract"]
     if not contracts:
         return False
-    own = contracts_of(keyid).subquery()
-    return connection.execute(select(own.c.id).where(own.c.id.in_(contracts)).limit(1)).first() is not None
+    return names_contract(connection, keyid, contracts)
+
+
+def names_contract(connection: Connection, keyid: str, contracts: Sequence[str]) -> bool:
+    """True if one of ``contracts`` names the party."""
+    query = contracts_of(keyid)
+    found = query.where(query.selected_columns[0].in_(contracts)).limit(1)
+    return bool(contracts) and connection.execute(found).first() is not None

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, Select, TextClause, and_, exists, select
 
 from kakoi.core.ids import ObjectId
 from kakoi.hub import schema
-from kakoi.hub.concern import NAMES, cards_of, concerning, contracts_of, is_listed
+from kakoi.hub.concern import NAMES, cards_of, concerns, contracts_of, is_listed, names_contract
 from kakoi.hub.kinds import RULES
 from kakoi.net.answers import FeedItem, FeedPage
 
@@ -62,24 +62,19 @@ class _Search:
         """What matches, in pieces that are each in order and no longer than a page.
 
         1. kinds of which nothing has the first reference are left out, all in one statement;
-        2. kinds that are listed for everybody, and everything of a contract or party that is the reader's, need no more questions;
-        3. of the others, a run's objects are few and looked at one by one;
-        4. whatever else is asked for is looked for among what concerns the reader.
+        2. kinds that are listed for everybody, and everything of a contract, run or party that is the reader's, need no more questions;
+        3. whatever else is asked for is looked for among what concerns the reader.
         """
         if not kinds and not self._references and not reader:
             return self._everything()
         wanted = kinds & RULES.keys() if kinds else frozenset(RULES)
         if self._references:
             wanted &= self._named(*self._references[0])
-        private = frozenset(k for k in wanted if reader and not is_listed(k, self._references))
-        if private and self._own_reference(reader):
-            private = frozenset[str]()
-        rows = self._of_kinds(wanted - private, "")
-        if private and self._references and self._references[0][0] == "run":
-            rows += self._of_kinds(private, reader)
-        elif private:
-            rows += self._of_reader(private, reader)
-        return rows
+        private = frozenset(kind for kind in wanted if reader and not is_listed(kind, self._references))
+        if private:
+            private -= self._settled(private, reader)
+        rows = self._of_kinds(wanted - private)
+        return rows + self._of_reader(private, reader) if private else rows
 
     def _everything(self) -> list[Found]:
         objects = schema.objects.c
@@ -93,26 +88,25 @@ class _Search:
         given = {"member": member, "value": value, "after": self._after, "last": self._last}
         return frozenset(row[0] for row in self._connection.execute(_kinds_with(), given))
 
-    def _own_reference(self, reader: str) -> bool:
-        """True if a reference is to the reader's own card or contract: then whatever has it concerns the reader."""
-        named = [value for member, value in self._references if member in NAMES]
-        under = [value for member, value in self._references if member == "contract"]
-        for values, own in ((named, cards_of(reader)), (under, contracts_of(reader))):
-            if not values:
-                continue
-            column = own.selected_columns[0]
-            if self._connection.execute(own.where(column.in_(values)).limit(1)).first() is not None:
-                return True
-        return False
+    def _settled(self, kinds: frozenset[str], reader: str) -> frozenset[str]:
+        """Of ``kinds``, those of which everything with these references concerns the reader, because one of them is its own."""
 
-    def _of_kinds(self, kinds: Iterable[str], reader: str) -> list[Found]:
+        if concerns(self._connection, reader, frozenset(self._references)):
+            return kinds
+        runs = [value for member, value in self._references if member == "run"]
+        under = select(schema.runs.c.contract).where(schema.runs.c.run.in_(runs))
+        if runs and names_contract(self._connection, reader, self._connection.execute(under).scalars().all()):
+            return frozenset(kind for kind in kinds if RULES[kind].of_run)  # those are of their run's contract
+        return frozenset()
+
+    def _of_kinds(self, kinds: Iterable[str]) -> list[Found]:
         """One range of an index for each kind."""
         rows: list[Found] = []
         for kind in kinds:
-            rows += self._connection.execute(self._of_kind(kind, reader)).all()
+            rows += self._connection.execute(self._of_kind(kind)).all()
         return rows
 
-    def _of_kind(self, kind: str, reader: str) -> Select[tuple[int, str, str]]:
+    def _of_kind(self, kind: str) -> Select[tuple[int, str, str]]:
         objects, refs = schema.objects.c, schema.refs.c
         if not self._references:
             query = select(objects.seq, objects.id, objects.kind).where(objects.kind == kind)
@@ -124,8 +118,6 @@ class _Search:
             )
             query = query.where(refs.member == member, refs.value == value, refs.kind == kind)
             query = query.where(*(_also(number, *other) for number, other in enumerate(others)))
-            if reader:
-                query = query.where(concerning(reader, refs.kind, refs.seq))
             place = refs.seq
         return query.where(place > self._after, place <= self._last).order_by(place).limit(self._limit)
 

@@ -17,7 +17,7 @@ from kakoi.core.encoding import sha256
 from kakoi.core.errors import Refused
 from kakoi.core.ids import ObjectId
 from kakoi.hub import schema
-from kakoi.hub.concern import contracts_of
+from kakoi.hub.concern import contracts_of, names_contract
 from kakoi.hub.database import Database, Transaction
 from kakoi.hub.notify import RunNews
 from kakoi.net.answers import Claim, ClaimRequest, ClaimUpdate, RunItem, RunPage, RunState
@@ -160,8 +160,10 @@ def _page(connection: Connection, after: int, contract: str, limit: int, reader:
         return RunPage(items=(), next=after)
     query = select(schema.runs).where(_runs.change > after, _runs.change <= last).order_by(_runs.change).limit(limit)
     if contract:
+        if reader and not names_contract(connection, reader, (contract,)):
+            return RunPage(items=(), next=last)
         query = query.where(_runs.contract == contract)
-    if reader:
+    elif reader:
         query = query.where(_runs.contract.in_(contracts_of(reader)))
     items = tuple(
         RunItem(change=row.change, run=row.run, contract=row.contract, state=row.state, attempt=row.attempt)

@@ -85,6 +85,7 @@ runs = Table(
     Index("runs_queue", "state", "seq"),
     Index("runs_change", "change"),
     Index("runs_contract", "contract", "change"),
+    Index("runs_turn", "state", "contract", "seq"),
 )
 """``token`` is the SHA-256 of the claim's token; it stays after the end, so that saying "done" again is the same."""
 

@@ -19,6 +19,7 @@ from kakoi.core.errors import KakoiError
 from kakoi.hub import feed, schema
 from kakoi.hub.concern import NAMES, is_listed
 from kakoi.hub.database import Database
+from kakoi.hub.kinds import RULES
 from kakoi.hub.notify import Notifier
 
 CARD, CONTRACT, ANALYSIS = "kakoi/party-card/v1", "kakoi/contract/v1", "kakoi/analysis/v1"
@@ -43,6 +44,7 @@ class Shelf:
 
     connection: Connection
     things: list[Thing] = field(default_factory=list)
+    runs: dict[str, str] = field(default_factory=dict)
 
     def add(self, kind: str, *refs: tuple[str, str]) -> str:
         thing = Thing(len(self.things) + 1, kind, frozenset(refs))
@@ -61,6 +63,15 @@ class Shelf:
         row = {"ed25519_keyid": keyid, "mldsa65_keyid": keyid, "object": card, "ed25519": b"", "mldsa65": b""}
         self.connection.execute(insert(schema.keys), row)
         return card
+
+    def run(self, run: str, contract: str) -> str:
+        """The run's contract: the one it was first asked for."""
+        if run not in self.runs:
+            self.runs[run] = contract
+            numbers = dict.fromkeys(("seq", "change", "attempt", "lease_seconds", "lease_until"), 1)
+            row = {"run": run, "contract": contract, "state": "done", "enclave": "", "token": b"", **numbers}
+            self.connection.execute(insert(schema.runs), row)
+        return self.runs[run]
 
     def visible(self, reader: str, cards: set[str], thing: Thing, wanted: frozenset[tuple[str, str]]) -> bool:
         """The rule in plain words: it is listed for all, names the reader, or belongs to a contract that does."""
@@ -138,10 +149,13 @@ def test_every_question_is_answered_as_by_reading_everything(
         for kind, party, member, contract, of_run in objects:
             contracts = [one.id for one in shelf.things if one.kind == CONTRACT]
             refs = {(member, cards[party])}
+            under, run = contracts[contract % len(contracts)] if contracts else "", f"{contract % 3:064x}"
+            if of_run and contracts:
+                refs.add(("run", run))
+                of = shelf.run(run, under)
+                under = of if RULES[kind].of_run else under  # what belongs to a run belongs to its contract
             if kind != CONTRACT and contracts:
-                refs.add(("contract", contracts[contract % len(contracts)]))
-            if of_run:
-                refs.add(("run", f"{contract % 3:064x}"))
+                refs.add(("contract", under))
             shelf.add(kind, *refs)
         known = sorted({ref for thing in shelf.things for ref in thing.refs})
         wanted = frozenset(data.draw(st.lists(st.sampled_from(known), max_size=2))) if known else frozenset()
@@ -177,6 +191,17 @@ def test_a_strangers_question_costs_a_few_statements_however_it_is_put(shelf: Sh
     assert statements(shelf, reader="") <= 5
     assert statements(shelf, reader="d" * 64) <= 10
     assert statements(shelf, reader="d" * 64, references=frozenset({("contract", "e" * 64)})) <= 7
+
+
+def test_a_runs_objects_are_its_parties_and_what_only_names_a_run_is_not(shelf: Shelf) -> None:
+    card, run = shelf.register(PARTIES[0]), "1" * 64
+    mine, others = shelf.add(CONTRACT, ("party", card)), shelf.add(CONTRACT, ("party", "9" * 64))
+    shelf.run(run, mine)
+    grant = shelf.add(GRANT, ("run", run), ("contract", mine))
+    shelf.add(REQUEST, ("run", run), ("contract", others))
+    asked = {"references": frozenset({("run", run)}), "kinds": frozenset({GRANT, REQUEST})}
+    assert ask(shelf, reader=PARTIES[0], **asked) == [grant]
+    assert ask(shelf, reader=PARTIES[1], **asked) == []
 
 
 def test_a_reader_is_answered_in_windows(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
