@@ -199,7 +199,7 @@ def test_a_runs_objects_are_its_parties_and_what_only_names_a_run_is_not(shelf: 
     shelf.run(run, mine)
     grant = shelf.add(GRANT, ("run", run), ("contract", mine))
     shelf.add(REQUEST, ("run", run), ("contract", others))
-    asked = {"references": frozenset({("run", run)}), "kinds": frozenset({GRANT, REQUEST})}
+    asked: dict[str, Any] = {"references": frozenset({("run", run)}), "kinds": frozenset({GRANT, REQUEST})}
     assert ask(shelf, reader=PARTIES[0], **asked) == [grant]
     assert ask(shelf, reader=PARTIES[1], **asked) == []
 
