@@ -200,6 +200,11 @@ def losses(entries: Iterable[Mapping[str, encoding.Json]]) -> dict[str, Number]:
     return {noise: loss for noise, loss in found if loss is not None}
 
 
+def plainly(told: Mapping[str, Number]) -> str:
+    """The sum of privacy losses, for people."""
+    return f"{sum(told.values(), Number(0)).normalize():f}"
+
+
 def _digest_in(body: bytes) -> str:
     try:
         return str(encoding.loads(body)["cohorts"])

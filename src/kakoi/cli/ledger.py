@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,8 +13,11 @@ import typer
 from rich.table import Table
 
 from kakoi.broker.ledger import Ledger
+from kakoi.broker.releases import losses, plainly
 from kakoi.cli.i18n import t
 from kakoi.cli.ui import errors_as_exit_codes, out, require_party
+from kakoi.contract.rules import NO_EPSILON
+from kakoi.core import encoding
 
 
 def add_to(app: typer.Typer) -> None:
@@ -35,12 +39,12 @@ def broker_ledger(
                 typer.echo(json.dumps(entry, sort_keys=True))
             return
         table = Table(title=t("ledger.title", count=len(entries), head=place.head.hex()[:16]))
-        for heading in ("number", "when", "run", "data", "kilobytes"):
+        for heading in ("number", "when", "run", "data", "kilobytes", "epsilon"):
             table.add_column(t(f"ledger.{heading}"))
         for number, entry in enumerate(entries, start=1):
             when = datetime.fromtimestamp(int(str(entry["at"])), tz=UTC).strftime("%Y-%m-%d %H:%M")
             datasets = ", ".join(str(item)[:12] for item in entry["datasets"])
-            table.add_row(str(number), when, str(entry["run"])[:12], datasets, str(entry["kilobytes"]))
+            table.add_row(str(number), when, str(entry["run"])[:12], datasets, str(entry["kilobytes"]), _loss(entry))
         out.print(table)
         for dataset in sorted({str(item) for entry in entries for item in entry["datasets"]}):
             mine = [entry for entry in entries if dataset in entry["datasets"]]
@@ -52,3 +56,9 @@ def broker_ledger(
                     kilobytes=sum(int(str(entry["kilobytes"])) for entry in mine),
                 )
             )
+            if told := losses(mine):
+                out.print(t("ledger.used-noise", data=dataset[:12], epsilon=plainly(told)))
+
+
+def _loss(entry: Mapping[str, encoding.Json]) -> str:
+    return "–" if entry["epsilon"] == NO_EPSILON else str(entry["epsilon"])

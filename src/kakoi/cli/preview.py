@@ -10,6 +10,7 @@ from rich.table import Table
 
 from kakoi.cli.contract import HubUrl, Identity, Party
 from kakoi.cli.i18n import t
+from kakoi.cli.noise import show_noise
 from kakoi.cli.party import KeyFile
 from kakoi.cli.ui import SystemClock, at_hub, err, errors_as_exit_codes, out, plain
 from kakoi.contract.sign import seal
@@ -147,3 +148,4 @@ def _example(analysis: AnalysisPreview) -> None:
             out.print(t("preview.more", rows=rows - len(shown.rows)))
         if shown.rows_withheld:
             out.print(t("result.rows-withheld"))
+        show_noise(shown)

@@ -12,6 +12,7 @@ from rich.table import Table
 from kakoi.attest.software.admit import with_software
 from kakoi.cli.contract import HubUrl, Party
 from kakoi.cli.i18n import t
+from kakoi.cli.noise import show_noise
 from kakoi.cli.party import KeyFile
 from kakoi.cli.preview import preview_run
 from kakoi.cli.ui import SystemClock, at_hub, err, errors_as_exit_codes, out, plain, show_error, show_made
@@ -166,6 +167,7 @@ def show_outputs(verified: VerifiedResult) -> None:
         out.print(table)
         if output.rows_withheld:
             out.print(t("result.rows-withheld"))
+        show_noise(output)
 
 
 def show_verified(verified: VerifiedResult) -> None:

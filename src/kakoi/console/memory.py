@@ -11,6 +11,7 @@ from typing import Any
 
 from kakoi.broker.ledger import Ledger
 from kakoi.broker.quarantine import Entry, entries_in
+from kakoi.broker.releases import losses, plainly
 from kakoi.core import encoding
 from kakoi.party.home import PartyHome
 
@@ -22,6 +23,16 @@ class Decided:
     seq: int
     hash: str
     body: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """What the disclosure ledger says has left from one data set."""
+
+    runs: int
+    kilobytes: int
+    epsilon: str
+    """Privacy loss of results with noise; empty if there were none."""
 
 
 class Memory:
@@ -63,6 +74,22 @@ class Memory:
                 if len(found) >= limit:
                     break
             return found
+
+    def left(self, dataset: str) -> Left | None:
+        """What has left from a data set under all contracts; None if nothing has."""
+        with self._open() as db:
+            rows = db.execute(
+                "select r.body from release r join released_from f on f.seq = r.seq where f.dataset = ?", (dataset,)
+            )
+            bodies = [encoding.loads(row[0]) for row in rows]
+        if not bodies:
+            return None
+        told = losses(bodies)
+        return Left(
+            runs=len({body["run"] for body in bodies}),
+            kilobytes=sum(int(body["kilobytes"]) for body in bodies),
+            epsilon=plainly(told) if told else "",
+        )
 
     def check(self) -> int:
         """How many decisions there are, after checking their whole chain. Raises Fatal if it is broken."""

@@ -84,7 +84,9 @@ def data_page(visit: Visit) -> Response:
         for identity, manifest in whole.manifests.items()
         if manifest.record.owner not in console.home.ids
     }
-    return visit.page("data.html", own=present, others=list(others.values()), uses=_uses(visit))
+    memory = Memory(console.home)
+    left = {signed.record.dataset: memory.left(signed.record.dataset) for signed in present}
+    return visit.page("data.html", own=present, others=list(others.values()), uses=_uses(visit), left=left)
 
 
 def _uses(visit: Visit) -> dict[str, list[Any]]:

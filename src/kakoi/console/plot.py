@@ -15,6 +15,7 @@ from typing import Final
 from markupsafe import Markup, escape
 
 from kakoi.say.locale import number
+from kakoi.sdk.released import intervals
 from kakoi.wire.released import ReleasedColumn, ReleasedStatistics, ReleasedTable
 
 _WIDTH, _HEIGHT = 720, 360
@@ -161,7 +162,8 @@ def _bars(
     values = [value for row in rows if (value := _value(count, row)) is not None]
     if not groups or not values or len(rows) > _MOST_BARS:
         return None
-    inner = groups[-1]
+    inner, ends = groups[-1], _ends(output, count)
+    values += [end for row in rows for end in ends.get(row, ())]
     clusters: dict[str, list[int]] = {}
     for row in rows:
         label = ", ".join(f"{column.name} {column.cells[row]}" for column in groups[:-1])
@@ -174,11 +176,27 @@ def _bars(
         begin = place
         for row in part:
             body.append(_bar(count, inner, row, across, up, place, (number_ - 1) % _MOST_SERIES + 1, held_back))
+            body.append(_whisker(ends.get(row), across.place(place + 0.5), up))
             place += 1
         middle = across.place((begin + place) / 2)
         body.append(_text(middle, _HEIGHT - 12, label or inner.name, "label", "middle"))
         place += 0.6
     return _svg(body, f"{count.name}: " + ", ".join(column.name for column in groups))
+
+
+def _ends(output: ReleasedTable, column: ReleasedColumn) -> dict[int, tuple[float, float]]:
+    """By row the interval of a number with noise."""
+    low, high = intervals(output).get(column.name, ((), ()))
+    return {row: (float(a), float(b)) for row, (a, b) in enumerate(zip(low, high, strict=True)) if a and b}
+
+
+def _whisker(ends: tuple[float, float] | None, middle: float, up: Axis) -> Markup:
+    if ends is None:
+        return Markup("")
+    bottom, top = (f"{up.place(end):.1f}" for end in ends)
+    left, right = f"{middle - 4:.1f}", f"{middle + 4:.1f}"
+    path = f"M{left} {top}H{right}M{middle:.1f} {top}V{bottom}M{left} {bottom}H{right}"
+    return Markup('<path class="whisker" d="{}"/>').format(path)
 
 
 def _bar(
@@ -201,8 +219,9 @@ def _bar(
         )
         return text + mark
     top = up.place(value)
+    # A count with noise can be negative: then the bar hangs from the line.
     bar = Markup('<rect class="bar s{}" x="{}" y="{}" width="{}" height="{}" rx="2"/>').format(
-        series, f"{left:.1f}", f"{top:.1f}", f"{right - left:.1f}", f"{max(floor - top, 0.5):.1f}"
+        series, f"{left:.1f}", f"{min(top, floor):.1f}", f"{right - left:.1f}", f"{max(abs(floor - top), 0.5):.1f}"
     )
     return text + bar + _text(middle, top - 6, number(str(count.cells[row])), "value", "middle")
 

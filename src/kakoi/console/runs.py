@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -19,7 +19,7 @@ from kakoi.core.errors import Malformed, Refused
 from kakoi.core.ids import parse_id
 from kakoi.party.files import read_limited, write_private
 from kakoi.party.home import PartyHome
-from kakoi.sdk.released import released
+from kakoi.sdk.released import intervals, released
 from kakoi.sdk.run import open_result
 from kakoi.sdk.verify import VerifiedResult, Verifiers, verify_result
 from kakoi.wire.analyst_run import open_session
@@ -310,12 +310,23 @@ def as_csv(output: ReleasedTable | ReleasedStatistics) -> bytes:
         writer.writerow(("name", "value"))
         writer.writerows((value.name, value.number or "") for value in output.values)
     else:
-        writer.writerow([*(column.name for column in output.columns), "held_back"])
+        ends = _interval_columns(output)
+        writer.writerow([*(column.name for column in output.columns), *ends, "held_back"])
         for row in range(len(output.columns[0].cells)):
             cells = [_safe(column.cells[row] or "") for column in output.columns]
+            cells += [cells_of[row] or "" for cells_of in ends.values()]
             kept = "|".join(column.name for column in output.columns if row in column.held_back)
             writer.writerow([*cells, kept])
     return text.getvalue().encode("utf-8-sig")
+
+
+def _interval_columns(output: ReleasedTable) -> dict[str, Sequence[str | None]]:
+    """The ends of intervals as columns of their own, where numbers have noise."""
+    return {
+        f"{name}_{end}": cells
+        for name, ends in intervals(output).items()
+        for end, cells in zip(("low", "high"), ends, strict=True)
+    }
 
 
 def _safe(cell: str) -> str:
@@ -348,6 +359,8 @@ def as_parquet(output: ReleasedTable | ReleasedStatistics) -> bytes:
                 columns[column.name] = pa.array(list(column.cells), pa.string())
             else:
                 columns[column.name] = pa.array([_double(cell) for cell in column.cells], pa.float64())
+        for name, ends in _interval_columns(output).items():
+            columns[name] = pa.array([_double(cell) for cell in ends], pa.float64())
         rows = range(len(output.columns[0].cells))
         kept = ["|".join(c.name for c in output.columns if row in c.held_back) for row in rows]
         table = pa.table({**columns, "held_back": pa.array(kept, pa.string())})

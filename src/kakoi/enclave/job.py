@@ -54,6 +54,8 @@ class JobColumn(Record):
     minimum: Decimal | None = None
     maximum: Decimal | None = None
     """Declared limits of a number: to them values are clamped where noise is demanded."""
+    may_be_missing: bool = True
+    """An owner declares texts that mean missing. Otherwise a group of the missing needs no row where noise is demanded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

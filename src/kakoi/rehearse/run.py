@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Final
 
 from kakoi.contract.model import Analysis, Parameter
@@ -238,4 +239,5 @@ def _cut(output: Output) -> Output:
         ),
         margins=output.margins[:MOST_ROWS],
         rows_withheld=output.rows_withheld,
+        noise=tuple(replace(item, low=item.low[:MOST_ROWS], high=item.high[:MOST_ROWS]) for item in output.noise),
     )

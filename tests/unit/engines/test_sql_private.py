@@ -285,3 +285,13 @@ def test_parameters_and_numbers_spelled_otherwise_find_their_cells() -> None:
     source = "SELECT CASE WHEN age > 50 THEN 1.50 ELSE 0 END AS old, count(*) AS n FROM t GROUP BY old"
     found = answer(noisy_job(source, "group:old", "count:n"), [{"age": 60}, {"age": 70}, {"age": 1}])
     assert dict(zip(labels(found, "old"), exact(found, "n")[0], strict=True)) == {"0": 1, "1.50": 2, None: 0}
+
+
+def test_where_nothing_can_be_missing_there_is_no_row_for_it() -> None:
+    made = noisy_job("SELECT sex, count(*) AS n FROM t GROUP BY sex", "group:sex", "count:n")
+    sure = replace(
+        made,
+        tables=(replace(PERSONS, columns=tuple(replace(c, may_be_missing=False) for c in PERSONS.columns)),),
+    )
+    assert labels(answer(made), "sex") == ("1", "2", None)
+    assert labels(answer(sure, [{"sex": 1}, {"sex": None}]), "sex") == ("1", "2")

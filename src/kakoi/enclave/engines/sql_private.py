@@ -224,7 +224,9 @@ class PrivateWriter:
         labels = self._labels(piece)
         if not labels:
             raise Stopped("sql.noise-group", name)
-        return (*sorted(labels, key=_order), None)
+        column = piece.reference.column if piece.reference is not None else None
+        missing = column is None or column.may_be_missing
+        return (*sorted(labels, key=_order), *([None] if missing else []))
 
     def _labels(self, piece: Piece) -> set[str]:
         column = piece.reference.column if piece.reference is not None else None

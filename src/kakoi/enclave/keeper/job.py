@@ -133,6 +133,7 @@ def _column(parts: list[Signed[DatasetManifest]], name: str, *, readable: bool) 
         readable=readable,
         minimum=_end([column.minimum for column in found], min),
         maximum=_end([column.maximum for column in found], max),
+        may_be_missing=any(column.missing for column in found),
     )
 
 
