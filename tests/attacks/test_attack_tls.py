@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import http.client
-import ipaddress
 import ssl
 from pathlib import Path
 from typing import Final
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from kakoi.core.errors import KakoiError, Misuse
 from kakoi.hub.serve import running
@@ -20,47 +15,9 @@ from kakoi.hub.settings import Settings
 from kakoi.net.caller import Patience
 from kakoi.sdk.connect import CA, CERTIFICATE, KEY, tls_of
 from support.hub_client import client_of
+from support.tls import Authority
 
-PEM: Final = serialization.Encoding.PEM
 PATIENCE: Final = Patience(attempts=1)
-
-
-class Authority:
-    """A CA in a directory."""
-
-    def __init__(self, directory: Path, name: str) -> None:
-        self._directory, self._name = directory, x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self.file = self._write(name, self._certificate(self._name, self._key.public_key(), ca=True))
-
-    def _write(self, name: str, certificate: x509.Certificate) -> Path:
-        path = self._directory / f"{name}.pem"
-        path.write_bytes(certificate.public_bytes(PEM))
-        return path
-
-    def _certificate(
-        self, subject: x509.Name, key: ec.EllipticCurvePublicKey, *, ca: bool, expired: bool = False
-    ) -> x509.Certificate:
-        now = dt.datetime.now(dt.UTC) - dt.timedelta(days=9 if expired else 0)
-        address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-        builder = x509.CertificateBuilder(
-            self._name,
-            subject,
-            key,
-            x509.random_serial_number(),
-            now - dt.timedelta(hours=1),
-            now + dt.timedelta(days=1),
-        )
-        builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-        return builder.add_extension(address, critical=False).sign(self._key, hashes.SHA256())
-
-    def issue(self, name: str, *, expired: bool = False) -> tuple[Path, Path]:
-        """Certificate and key."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        secret = self._directory / f"{name}.key"
-        secret.write_bytes(key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
-        return self._write(name, self._certificate(subject, key.public_key(), ca=False, expired=expired)), secret
 
 
 @pytest.fixture

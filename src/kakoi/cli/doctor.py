@@ -52,7 +52,8 @@ def _show_listeners() -> None:
         out.print(t("doctor.nothing-listens"))
         return
     table = Table(title=t("doctor.listeners"), title_justify="left")
-    for heading in ("doctor.address", "doctor.what", "doctor.tls", "doctor.allowed", "doctor.who", "doctor.worries"):
+    table.add_column(t("doctor.address"), no_wrap=True)
+    for heading in ("doctor.what", "doctor.tls", "doctor.allowed", "doctor.who", "doctor.worries"):
         table.add_column(t(heading), overflow="fold")
     for one in seen:
         worries = ", ".join(t(f"doctor.worry.{worry}") for worry in one.worries)

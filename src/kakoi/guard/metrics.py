@@ -110,6 +110,7 @@ class Listener(ThreadingHTTPServer):
     """Metrics and health of one program."""
 
     daemon_threads = True
+    request_queue_size = 128
 
     def __init__(self, door: Door, metrics: Callable[[], bytes], ready: Mapping[str, Check]) -> None:
         self._metrics, self._ready, self._door = metrics, ready, door

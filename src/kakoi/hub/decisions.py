@@ -71,7 +71,7 @@ class Decisions:
                     component="hub",
                     outcome="success",
                     operation=action.lower(),
-                    about=who,
+                    actor=who,
                     count=count,
                 )
             )
