@@ -15,7 +15,7 @@ import pytest
 
 from attacks.test_attack_known_weaknesses import ask, granted
 from attacks.test_attack_requests import LIMITS, get, party, put, send
-from attacks.test_attack_tls import PATIENCE, Authority, environment
+from attacks.test_attack_tls import PATIENCE, environment
 from kakoi.broker.precautions import fingerprints
 from kakoi.core import encoding
 from kakoi.core.errors import KakoiError, Malformed
@@ -30,6 +30,7 @@ from kakoi.party.files import write_private
 from kakoi.sdk.connect import connect, tls_of
 from support.broker_setting import Setting
 from support.hub_client import client_of, signed
+from support.tls import Authority
 from unit.hub.hubkit import World
 from unit.intel.test_indicators import stix
 
