@@ -419,9 +419,9 @@ def test_databases_of_earlier_hubs_are_migrated(tmp_path: Path) -> None:
         pass
     with closing(sqlite3.connect(settings.directory / "hub.sqlite")) as database:
         database.execute("drop table networks")
-        database.execute("update alembic_version set version_num = '0002'")
+        database.execute("update alembic_version set version_num = '0003'")
         database.commit()
-    assert migrate(settings) == "0003"
+    assert migrate(settings) == "0004"
     assert upkeep.networks_of(settings) == {}
     with running(settings) as server:
         assert send(server, signed(server, get(), identity=identity_at(settings.directory, secrets.token_hex(4)))) == (

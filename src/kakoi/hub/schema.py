@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, SmallInteger, String, Table
 
-VERSION: Final = "0003"
+VERSION: Final = "0004"
 """Of these tables: the newest file in ``migrations/versions``."""
 metadata: Final = MetaData()
 _ID: Final = String(64)

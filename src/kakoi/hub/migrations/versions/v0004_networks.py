@@ -3,12 +3,12 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0003"
-down_revision = "0002"
+revision = "0004"
+down_revision = "0003"
 
 
 def upgrade() -> None:
-    """From the second tables."""
+    """From the third tables."""
     op.create_table(
         "networks",
         sa.Column("party", sa.String(64), primary_key=True),
