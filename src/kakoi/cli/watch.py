@@ -17,6 +17,7 @@ from kakoi.contract.sign import open_card
 from kakoi.core.crypto import VerifyingKey
 from kakoi.core.dsse import Envelope
 from kakoi.core.errors import Misuse
+from kakoi.guard import listeners
 from kakoi.guard.chain import EventKey
 from kakoi.guard.happening import Component, Finding
 from kakoi.guard.settings import read_settings
@@ -62,15 +63,15 @@ def watching(home: PartyHome, component: Component, *, metrics_port: int | None 
     detector = detector_of(stream, own=settings.rules, tell=_tell)
     watch = Watch(stream, component=component, clock=clock, feeds=feeds, detector=detector, exports=settings.exports)
     try:
-        with metrics_of(watch, metrics_port):
+        with metrics_of(watch, metrics_port, home.path):
             yield watch
     finally:
         watch.close()
 
 
 @contextmanager
-def metrics_of(watch: Watch, port: int | None) -> Iterator[None]:
-    """Metrics and health of a program on a port of loopback, if one is given."""
+def metrics_of(watch: Watch, port: int | None, directory: Path) -> Iterator[None]:
+    """Metrics and health of a program on a port of loopback, if one is given; the directory says so."""
     if port is None:
         yield
         return
@@ -80,8 +81,11 @@ def metrics_of(watch: Watch, port: int | None) -> Iterator[None]:
         return openmetrics(watch.stream, watch.clock, watch.exports)
 
     with listening(Door(port=port), metrics, {"events": watch.ready}) as server:
-        err.print(t("events.metrics", port=server.server_address[1]))
-        yield
+        address = server.server_address
+        err.print(t("events.metrics", port=address[1]))
+        door = listeners.Door(name="metrics", host=str(address[0]), port=int(address[1]))
+        with listeners.declared(directory, f"{watch.component}-metrics", [door]):
+            yield
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

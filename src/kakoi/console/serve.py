@@ -20,6 +20,7 @@ from kakoi.console.settings import Settings
 from kakoi.console.visit import Console
 from kakoi.core.clock import Clock
 from kakoi.core.errors import Misuse, Unavailable
+from kakoi.guard.listeners import Door, declared
 from kakoi.guard.watch import Watch
 from kakoi.net.client import HubClient
 from kakoi.party.home import PartyHome
@@ -59,8 +60,11 @@ class Server(uvicorn.Server):
         stop = threading.Event()
         herald = threading.Thread(target=Herald(self.console).run, args=(stop,), name="notifications", daemon=True)
         herald.start()
+        settings = self.console.settings
+        door = Door(name="console", host=settings.host, port=settings.port)
         try:
-            asyncio.run(self.serve(sockets=sockets or [self._listener]))
+            with declared(self.console.home.path, "console", [door]):
+                asyncio.run(self.serve(sockets=sockets or [self._listener]))
         finally:
             stop.set()
             self._listener.close()

@@ -1,6 +1,6 @@
 """What Kakoi's programs on this machine listen on: what the kernel shows, beside what each program says of its doors.
 
-Each program writes ``listening-<component>.json`` into its directory while it runs. That file is a claim and is shown as one: whether
+Each program writes ``listening-<program>.json`` into its directory while it runs. That file is a claim and is shown as one: whether
 there is a socket, who holds it, and whether it speaks TLS is looked up (``/proc``, one handshake). A socket that no program speaks for is
 shown too, with a warning. ``kakoi doctor`` and ``kakoi posture`` both ask here.
 """
@@ -18,8 +18,6 @@ from dataclasses import asdict, dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, Literal
-
-from kakoi.guard.happening import Component
 
 Name = Literal["api", "operations", "metrics", "console"]
 Certificates = Literal["none", "accepted", "required"]
@@ -59,9 +57,9 @@ class Seen:
 
 
 @contextmanager
-def declared(directory: Path, component: Component, doors: Sequence[Door]) -> Iterator[None]:
-    """Say what is listened on, for as long as the block lasts."""
-    path = directory / f"{_PREFIX}{component}.json"
+def declared(directory: Path, program: str, doors: Sequence[Door]) -> Iterator[None]:
+    """Say what is listened on, for as long as the block lasts. ``program`` tells programs of one directory apart."""
+    path = directory / f"{_PREFIX}{program}.json"
     part = path.with_name(f".{path.name}.{os.getpid()}")
     part.write_text(json.dumps({"pid": os.getpid(), "doors": [asdict(door) for door in doors]}) + "\n", "utf-8")
     part.replace(path)

@@ -26,7 +26,16 @@ PUBLIC_FILE: Final = "events.pub"
 _EVERYDAY: Final = frozenset({"hub.not-found", "hub.disconnected", "hub.range", "run.claim-lost"})
 """What honest clients meet every day."""
 _IDENTITY: Final = frozenset(
-    {"hub.unsigned", "hub.key-unknown", "hub.replay", "hub.signature-time", "hub.authority", "signature.request"}
+    {
+        "hub.unsigned",
+        "hub.key-unknown",
+        "hub.replay",
+        "hub.signature-time",
+        "hub.authority",
+        "hub.enclave-certificate",
+        "hub.party-network",
+        "signature.request",
+    }
 )
 """Nobody that the hub knows, or not them, or not now."""
 _ADDRESS: Final = re.compile(r"[0-9a-f.:]{2,45}\Z")
