@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kakoi.cli.redteam import hub_attacks, place_attacks, run_attacks
+from kakoi.cli.redteam import hub_attacks, place_attacks, request_attacks, run_attacks
 from kakoi.cli.redteam.attack import Attack, Outcome, tried
 from kakoi.cli.redteam.command import ATTACKS, attacks_of, exercise
 from kakoi.cli.redteam.ground import Ground, Means, ground_on
@@ -40,7 +40,7 @@ UNTRIED = {"old-tls", "foreign-name", "foreign-form", "without-signing-in", "mad
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
     directory = tmp_path_factory.mktemp("redteam") / "hub"
     # Tests share the machine: a hub that is late because of them must not shed what is tried here.
-    with running(Settings(directory=directory, port=0, limits=Limits(late_seconds=60))) as server:
+    with running(Settings(directory=directory, port=0, limits=Limits(late_seconds=60, head_seconds=2))) as server:
         yield server
 
 
@@ -139,6 +139,8 @@ def test_a_hub_and_a_console_that_say_yes_are_told(ground: Ground) -> None:
             "made-up-passkey",
         }
         names |= {"guessed-invitation", "framed", "console-paths"}
+        names |= {attack.name for attack in request_attacks.ATTACKS} - {"others-conversation"} | {"rubbish"}
+        names |= {"wrong-signatures"}
         outcomes: list[Outcome] = [tried(by_name(name), open_to_all) for name in sorted(names)]
     assert {outcome.attack.name: outcome.state for outcome in outcomes} == dict.fromkeys(names, "not-repelled")
 

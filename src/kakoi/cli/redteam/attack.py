@@ -30,6 +30,8 @@ class Attack:
     threat: str
     """The line of THREAT_MODEL.md."""
     carry_out: Callable[[Any], str]
+    also: tuple[str, ...] = ()
+    """Other lines that the same attempt is about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

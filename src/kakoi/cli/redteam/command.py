@@ -12,13 +12,29 @@ from rich.table import Table
 
 from kakoi.cli.contract import HubUrl
 from kakoi.cli.i18n import t
-from kakoi.cli.redteam import hub_attacks, place_attacks, run_attacks
+from kakoi.cli.redteam import (
+    hub_attacks,
+    place_attacks,
+    pressure_attacks,
+    request_attacks,
+    run_attacks,
+    warned_attacks,
+)
 from kakoi.cli.redteam.attack import ROLES, Attack, Outcome, tried
 from kakoi.cli.redteam.ground import Ground, Means, ground_on
+from kakoi.cli.redteam.left_out import LEFT_OUT
 from kakoi.cli.ui import err, errors_as_exit_codes, out, plain
 from kakoi.core.errors import Misuse, Refused
 
-ATTACKS: Final = (*hub_attacks.ATTACKS, *place_attacks.ATTACKS, *run_attacks.ATTACKS)
+ATTACKS: Final = (
+    *hub_attacks.ATTACKS,
+    *request_attacks.ATTACKS,
+    *place_attacks.ATTACKS,
+    *run_attacks.ATTACKS,
+    *warned_attacks.ATTACKS,
+    *pressure_attacks.ATTACKS,
+)
+"""In the order in which they are carried out: what presses comes last in its role."""
 _MARKS: Final = {"repelled": "[green]✔[/]", "not-repelled": "[bold red]✘[/]", "not-tried": "[yellow]○[/]"}
 
 
@@ -36,6 +52,7 @@ def redteam(
         chosen = attacks_of(roles or list(ROLES))
         if names:
             out.print(_listing(chosen))
+            out.print(_left_out())
             return
         means = Means(hub=hub, token_file=token_file, storage=storage, console=console)
         if not as_json:
@@ -111,4 +128,14 @@ def _listing(attacks: Sequence[Attack]) -> Table:
         table.add_column(t(f"redteam.column.{heading}"), overflow="fold")
     for attack in attacks:
         table.add_row(t(f"redteam.role.{attack.role}"), attack.threat, plain(t(f"redteam.attack.{attack.name}")))
+    return table
+
+
+def _left_out() -> Table:
+    """Lines of the threat model that nobody can try from outside, and why."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("threat", "left-out"):
+        table.add_column(t(f"redteam.column.{heading}"), overflow="fold")
+    for threat, reason in LEFT_OUT.items():
+        table.add_row(threat, plain(reason))
     return table

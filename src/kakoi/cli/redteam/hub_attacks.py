@@ -226,7 +226,7 @@ def other_methods(ground: Ground) -> str:
 
 def inner_pages(ground: Ground) -> str:
     """Pages that describe or measure a hub, from outside."""
-    for path in ("/docs", "/openapi.json", "/metrics", "/debug", "/readyz"):
+    for path in ("/docs", "/openapi.json", "/metrics", "/debug", "/readyz", "/sign-in", "/people"):
         found = _refused(_bare(ground, "GET", path), 404, 401, 403)
     return found
 
@@ -290,11 +290,11 @@ ATTACKS: Final = (
     Attack(name="swapped-id", role="network", threat="T07", carry_out=swapped_id),
     Attack(name="one-signature", role="outsider", threat="T07", carry_out=one_signature),
     Attack(name="unknown-signer", role="outsider", threat="T13", carry_out=unknown_signer),
-    Attack(name="in-an-owners-name", role="outsider", threat="T13", carry_out=in_an_owners_name),
+    Attack(name="in-an-owners-name", role="outsider", threat="T13", also=("T131",), carry_out=in_an_owners_name),
     Attack(name="not-a-party", role="outsider", threat="T08", carry_out=not_a_party),
     Attack(name="guessed-token", role="outsider", threat="T154", carry_out=guessed_token),
-    Attack(name="party-takes-runs", role="outsider", threat="T02", carry_out=party_takes_runs),
-    Attack(name="no-signature", role="outsider", threat="T157", carry_out=no_signature),
+    Attack(name="party-takes-runs", role="outsider", threat="T02", also=("T132",), carry_out=party_takes_runs),
+    Attack(name="no-signature", role="outsider", threat="T157", also=("T120",), carry_out=no_signature),
     Attack(name="unknown-key", role="outsider", threat="T157", carry_out=unknown_key),
     Attack(name="false-blob", role="outsider", threat="T05", carry_out=false_blob),
     Attack(name="traversal", role="outsider", threat="T157", carry_out=traversal),
@@ -303,7 +303,7 @@ ATTACKS: Final = (
     Attack(name="huge-head", role="network", threat="T157", carry_out=huge_head),
     Attack(name="smuggling", role="network", threat="T158", carry_out=smuggling),
     Attack(name="other-methods", role="outsider", threat="T157", carry_out=other_methods),
-    Attack(name="inner-pages", role="outsider", threat="T157", carry_out=inner_pages),
+    Attack(name="inner-pages", role="outsider", threat="T157", also=("T181",), carry_out=inner_pages),
     Attack(name="other-sites", role="network", threat="T53", carry_out=other_sites),
     Attack(name="old-tls", role="network", threat="T56", carry_out=old_tls),
 )
