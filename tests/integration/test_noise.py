@@ -71,6 +71,7 @@ def test_published_counts_come_out_within_their_intervals_and_the_passport_names
     assert not made["held_back"].any(), "small cells are shown, and mean little"
 
     verified = verify_result(finished.opened.file, verifiers=with_software)
+    assert any("at most ε = 2" in str(said) for said in verified.proven)
     gate = [(d.action, d.rule) for d in verified.passport.gate]
     assert ("noised", "differential-privacy epsilon=2 rows-per-person=1") in gate
     assert ("noised", "discrete-laplace epsilon=2/3") in gate

@@ -18,6 +18,7 @@ from kakoi.core.encoding import sha256
 from kakoi.core.errors import Refused
 from kakoi.core.sealed import Sealed
 from kakoi.sdk.passport_parts import one_of_each, wrong
+from kakoi.sdk.verify_noise import check_noise, noise_of
 from kakoi.sdk.verify_renewals import check_renewals
 from kakoi.tlog import proof as log_proof
 from kakoi.tlog.checkpoint import VerifiedCheckpoint
@@ -44,6 +45,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "verify.proven.opt-outs": "Before anything else, people who opted out were left out of {table} of {owner}: at least {people}",
     "verify.proven.opt-outs-few": "Before anything else, people who opted out were left out of {table} of {owner}: fewer than {least}, or none",
     "verify.proven.releases": "All {owners} owners wrote this release into their ledgers and let it go, within their budgets",
+    "verify.proven.noise": "Every number has noise of differential privacy: of one person this run told at most ε = {epsilon}, counting at most {rows} row(s) of a person",
     "verify.proven.output": "The output is the one that this enclave sealed",
     "verify.proven.log": "The passport is in the transparency log {origin}, among {size} entries",
     "verify.not-proven.hardware": "Nothing about the machine: the software platform plays the hardware, and whoever holds its files can forge all of this",
@@ -101,7 +103,8 @@ def verify_result(data: bytes, *, verifiers: Verifiers) -> VerifiedResult:
      6. renewed leases: the last fresh evidence is judged again (``verify_renewals``);
      7. every list of opt-outs that an owner granted for the data of this analysis was applied, and is counted in the owner's steps only;
      8. missing isolation layers are those that the contract accepts by name;
-     9. each owner released exactly this session's request, in the contract's dates, not before its grant;
+     9. each owner released exactly this session's request, in the contract's dates, not before its grant; where an owner demands noise, the
+        request says the contract's epsilon and belongs to this question about these data, and so do the gate's decisions;
     10. the output's digest is the passport's subject, the output is of this run, and the gate's decisions in both agree;
     10. the passport is in the transparency log that the contract names;
     11. the passport says about hardware what the verdicts say.
@@ -126,6 +129,7 @@ def verify_result(data: bytes, *, verifiers: Verifiers) -> VerifiedResult:
     _opt_outs(predicate, agreement, grants)
     _layers(predicate, session.record, agreement)
     _releases(predicate, agreement, session, grants, owners)
+    check_noise(predicate, agreement, request.record, session, grants)
     output = _output(file, unverified, request)
     checkpoint = log_proof.verify(
         log_proof.decode(file.log), agreement.contract.log, leaf=leaf_hash(PASSPORT_KIND, file.passport.payload_id)
@@ -281,6 +285,7 @@ def _proven(
         *_left_out(agreement, predicate),
         *([Said(key="verify.proven.renewed", parameters={"times": renewals})] if renewals else []),
         Said(key="verify.proven.releases", parameters={"owners": len(verdicts)}),
+        *([Said(key="verify.proven.noise", parameters=noise_of(agreement))] if noise_of(agreement) else []),
         Said(key="verify.proven.output"),
         Said(key="verify.proven.log", parameters={"origin": checkpoint.origin, "size": checkpoint.size}),
     )

@@ -12,6 +12,7 @@ from kakoi.contract.approve import Agreement, ContractBundle, agree, in_force
 from kakoi.contract.model import Analysis, Approval, Contract, ContractParty, DatasetManifest, TableUse
 from kakoi.contract.sign import Signed, open_card, open_signed, require_signer, seal
 from kakoi.core.crypto import SigningKey
+from kakoi.core.dsse import Envelope
 from kakoi.core.errors import KakoiError, Malformed, Refused
 from kakoi.core.ids import ObjectId
 from kakoi.testing.world import NOW, TestParty, World, seeded
@@ -272,3 +273,23 @@ def test_a_card_proves_that_somebody_holds_its_keys() -> None:
     assert open_card(seal(card, NORTH.signing)).record == card
     with pytest.raises(Refused):
         open_card(seal(card, EAST.signing))
+
+
+# Noise
+
+
+class _Python(World):
+    def analysis(self) -> Envelope:
+        record = replace(Analysis.decode(super().analysis().payload), engine="python")
+        return seal(record, self.analyst.signing)
+
+
+def _one_demands_noise(contract: Contract) -> Contract:
+    rules = replace(contract.data[1].rules, epsilon_per_run="0.5", epsilon_budget="5")
+    return replace(contract, data=(contract.data[0], replace(contract.data[1], rules=rules), *contract.data[2:]))
+
+
+def test_where_one_owner_demands_noise_nobody_can_agree_to_python() -> None:
+    assert _code(lambda: _Python(change_contract=_one_demands_noise).bundle()) == "contract.noise-python"
+    assert agree(World(change_contract=_one_demands_noise).bundle())
+    assert agree(_Python().bundle())

@@ -16,6 +16,7 @@ from kakoi.core.errors import Misuse, Refused
 from kakoi.core.ids import ObjectId
 from kakoi.enclave import machine
 from kakoi.net.answers import FeedItem, FeedPage
+from kakoi.rehearse.noise import require_noise_possible
 from kakoi.rehearse.run import rehearse
 from kakoi.sdk.preview import outputs_shown, stored_previews
 from kakoi.sdk.terms import Terms, fetch_terms
@@ -195,3 +196,41 @@ def test_sealed_code_is_left_out_and_named(tmp_path: Path) -> None:
     with pytest.raises(Refused) as caught:
         preview(found, only="risk")
     assert caught.value.code == "preview.sealed"
+
+
+def noisy_south(contract: Contract) -> Contract:
+    data = list(contract.data)
+    data[2] = replace(data[2], rules=replace(data[2].rules, epsilon_per_run="0.5", epsilon_budget="5"))
+    return replace(contract, data=tuple(data))
+
+
+class Unbounded(Clinics):
+    """Its query asks for margins, too."""
+
+    def analysis(self) -> Envelope:
+        record = Analysis.decode(super().analysis().payload)
+        return seal(
+            replace(record, source=record.source.replace("GROUP BY sex", "GROUP BY ROLLUP (sex)")), self.analyst.signing
+        )
+
+
+def noisy_terms(world: type[Clinics]) -> Terms:
+    bundle = world(change_contract=noisy_south, silent=("North", "East", "South", "Analyst")).bundle()
+    return fetch_terms(everything(bundle), bundle.contract.payload_id)
+
+
+def test_where_an_owner_demands_noise_the_preview_shows_how_far_numbers_will_be_off() -> None:
+    made = preview(noisy_terms(Clinics), sizes=(300,))
+    ((shown,),) = (outputs_shown(item) for item in made.analyses[0].rehearsals)
+    assert [noise.column for noise in shown.noise]
+    assert all(item.at_most is not None for item in shown.noise if item.off_by == "number" and "avg" not in item.column)
+    assert f"{shown.noise[0].column} 95 %" in shown.columns
+    assert not any(any(row) for row in shown.held_back)
+
+
+def test_a_query_without_bounds_is_refused_before_anybody_signs() -> None:
+    require_noise_possible(noisy_terms(Clinics))
+    require_noise_possible(terms())
+    with pytest.raises(Refused) as refused:
+        require_noise_possible(noisy_terms(Unbounded))
+    assert refused.value.code == "sql.noise-margins"
