@@ -61,12 +61,26 @@ class Whole:
     signing: SigningKey = field(default_factory=lambda: SigningKey(seeded("session/signing", crypto.SIGNING_SECRET)))
     sealing: SealingKey = field(default_factory=lambda: SealingKey(seeded("session/sealing", crypto.SEALING_SECRET)))
 
+    epsilon: str = "none"
+    """The noise that the owner demands."""
+    asked: tuple[str, ObjectId | None] = ("none", None)
+    """The noise that the session says it added."""
+    noised: tuple[str, ...] = ()
+    """Rules of noise that the gate says it applied."""
+
     def __post_init__(self) -> None:
         software.create(self.directory)
         self.platform = software.SoftwarePlatform.load(self.directory)
         entry = reference_policy(mrenclave=_MRENCLAVE.hex(), root=self.platform.root_spki_sha256)
         self.world.owners = self.world.owners[:1]
-        self.world.change_contract = lambda c: replace(c, platforms=replace(c.platforms, accepted=(entry,)))
+        budget = "none" if self.epsilon == "none" else "10"
+        self.world.change_contract = lambda c: replace(
+            c,
+            platforms=replace(c.platforms, accepted=(entry,)),
+            data=tuple(
+                replace(d, rules=replace(d.rules, epsilon_per_run=self.epsilon, epsilon_budget=budget)) for d in c.data
+            ),
+        )
         self.agreement: Agreement = self.world.agreement()
         self.request = self.world.request(self.agreement)
         self.owner: TestParty = self.world.owners[0]
@@ -80,7 +94,10 @@ class Whole:
         """The result as its recipient keeps it. ``lists``: opt-outs that the owner granted; ``left_out``: what the passport says of them."""
         challenge = seal(self._challenge(), self.owner.signing)
         session = self._session((challenge.payload_id,))
-        gate = (GateDecision(output="counts", rule="minimum-cell", action="suppressed-cells"),)
+        gate = (
+            GateDecision(output="counts", rule="minimum-cell", action="suppressed-cells"),
+            *(GateDecision(output="counts", rule=rule, action="noised") for rule in self.noised),
+        )
         output = OutputPayload(
             run=self.run, contract=self.agreement.id, salt=seeded("salt", 32), released=_released(gate).encode()
         ).encode()
@@ -174,8 +191,8 @@ class Whole:
             session=session.payload_id,
             cohorts=seeded("cohorts", 4096),
             output_kilobytes=1,
-            epsilon="none",
-            noise=None,
+            epsilon=self.asked[0],
+            noise=self.asked[1],
         )
         return seal(record, self.signing)
 
