@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from attacks.test_attack_known_weaknesses import ask, denied, granted, warn
+from attacks.test_attack_monitoring import alerts
 from kakoi.attest.report import Component as TcbComponent
 from kakoi.attest.report import Measurement, Verdict
 from kakoi.broker import known
@@ -90,12 +91,16 @@ def entries(setting: Setting) -> list[Entry]:
 
 
 def happened(setting: Setting) -> list[str]:
-    """What the party's stream of events says of quarantines."""
+    """What the party's stream of events says of quarantines, and that the rules raise an alert of it."""
     key = SigningKey(seeded("events", SIGNING_SECRET))
     path = setting.path / "happened.sqlite"
     with closing(Stream(path, name="x", component="broker", signer=key, now=setting.clock.time)) as stream:
         ledger_feed(setting.path / "ledger.sqlite", None)(stream)
-        return [e["status_code"] for e in reversed(stream.newest(what="contract.quarantine", limit=50))]
+        codes = [e["status_code"] for e in reversed(stream.newest(what="contract.quarantine", limit=50))]
+        raised = alerts(stream)
+        assert ("A known weakness touches a contract" in raised) is ("quarantine.begun" in codes)
+        assert ("The grace of a contract is over" in raised) is ("quarantine.over" in codes)
+        return codes
 
 
 def step(setting: Setting, *, after: int = 0) -> None:
