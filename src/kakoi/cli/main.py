@@ -21,6 +21,7 @@ from kakoi.cli import (
     party,
     preview,
     quarantine,
+    restoring,
     run,
     serve,
     weakness,
@@ -44,6 +45,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+party.app.command("check-backup", help=t("help.party-check-backup"))(restoring.party_check_backup)
 app.add_typer(party.app, name="party")
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(code_app, name="code")
@@ -54,6 +56,7 @@ contract.app.command("preview", help=t("help.contract-preview"))(preview.contrac
 app.add_typer(contract.app, name="contract")
 app.add_typer(attest.app, name="attest")
 app.add_typer(collateral.app, name="collateral")
+hub_app.command("check-backup", help=t("help.hub-check-backup"))(restoring.hub_check_backup)
 app.add_typer(hub_app, name="hub")
 ledger.add_to(serve.broker_app)
 app.add_typer(serve.broker_app, name="broker")

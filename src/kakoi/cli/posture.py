@@ -30,6 +30,7 @@ from kakoi.guard.intel.index import Shelf
 from kakoi.guard.listeners import look
 from kakoi.guard.posture import DAY, ContractFacts, Facts, Judged, Posture, stand
 from kakoi.guard.registers import code_accepted
+from kakoi.guard.restored import restored_at
 from kakoi.guard.settings import GuardSettings, read_settings
 from kakoi.guard.stream import FILE, Stream
 from kakoi.net.bundle import ObjectSource
@@ -69,13 +70,20 @@ def gather(directory: Path, hub: ObjectSource | None, now: int) -> Facts:
     """What is known of a directory. Raises Misuse if it is neither a party's nor a hub's."""
     settings = read_settings(directory)
     shared = {"now": now, **_stream_facts(directory, settings, now), "listeners": _listeners(directory)}
-    shared["restored_at"] = settings.restored_at
+    shared["restored_at"] = _restored(directory)
     shared["warned_packages"] = _warned_packages(directory, now)
     if (directory / "card.dsse").exists():
         return Facts(role="party", **shared, **_party_facts(directory, hub, now, settings))
     if (directory / "hub.sqlite").exists() or (directory / "operator.token").exists():
         return Facts(role="hub", **shared, readable=_readable(directory, _HUB_SECRETS))
     raise Misuse("posture.directory", "expected the directory of a party or hub, got another", hint="see --help")
+
+
+def _restored(directory: Path) -> int | None:
+    """When a copy was restored last, by a proof that this party or hub signed."""
+    with suppress(KakoiError):
+        return restored_at(directory, key_of(directory))
+    return None
 
 
 # -- a stream of events

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,8 +21,6 @@ class GuardSettings:
     hours: Hours | None = None
     exports: tuple[str, ...] = ()
     """Addresses of sinks (``sinks.open_sink``)."""
-    restored_at: int | None = None
-    """When a backup was restored last, as the party itself says; seconds since the epoch."""
     rules: Path | None = None
     """A directory with Sigma rules of one's own, beside the shipped ones."""
 
@@ -44,8 +41,8 @@ def read_settings(directory: Path) -> GuardSettings:
 
 
 def _settings(directory: Path, table: dict[str, Any]) -> GuardSettings:
-    if set(table) - {"hours", "export", "rules", "backup"}:
-        raise Malformed("guard.settings", f"expected hours, export, rules and backup in {FILE}, got another member")
+    if set(table) - {"hours", "export", "rules"}:
+        raise Malformed("guard.settings", f"expected hours, export and rules in {FILE}, got another member")
     exports, rules, hours = table.get("export", []), table.get("rules"), table.get("hours")
     if not isinstance(exports, list) or not all(isinstance(item, str) for item in exports):
         raise Malformed("guard.settings", f"expected export in {FILE} as a list of addresses, got something else")
@@ -56,15 +53,5 @@ def _settings(directory: Path, table: dict[str, Any]) -> GuardSettings:
     return GuardSettings(
         hours=read_hours(hours) if hours is not None else None,
         exports=tuple(exports),
-        restored_at=_restored(table.get("backup")),
         rules=directory / rules if rules is not None else None,
     )
-
-
-def _restored(table: Any) -> int | None:
-    if table is None:
-        return None
-    day = table.get("restored") if isinstance(table, dict) and set(table) == {"restored"} else None
-    if not isinstance(day, date) or isinstance(day, datetime):
-        raise Malformed("guard.settings", f"expected restored = DATE in [backup] of {FILE}, got something else")
-    return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp())

@@ -152,9 +152,7 @@ def test_a_partys_directory_is_looked_through(desk: Desk, tmp_path: Path) -> Non
     desk.card_with(2)
     (home.path / "secrets.json").chmod(0o644)
     (home.path / "key").write_bytes(bytes(32))
-    (home.path / "guard.toml").write_text(
-        f'export = ["jsonl:{tmp_path / "x"}"]\n[backup]\nrestored = 2027-01-01\n[hours]\ntimezone = "Asia/Tokyo"\n'
-    )
+    (home.path / "guard.toml").write_text(f'export = ["jsonl:{tmp_path / "x"}"]\n[hours]\ntimezone = "Asia/Tokyo"\n')
     with closing(
         Stream(home.path / FILE, name="Own", component="broker", signer=home.keys.signer(), now=NOW)
     ) as stream:
@@ -166,7 +164,6 @@ def test_a_partys_directory_is_looked_through(desk: Desk, tmp_path: Path) -> Non
     assert (facts.people_on_card, facts.approvals_required) == (2, 2)
     assert (facts.readable, facts.key_beside, facts.hours) == (("secrets.json",), True, True)
     assert (facts.exports, facts.export_lag, facts.chain, facts.alerts) == (1, 2, "", 1)
-    assert facts.restored_at == 1_798_761_600
 
 
 def test_contracts_are_read_from_the_hub_and_judged(desk: Desk) -> None:
