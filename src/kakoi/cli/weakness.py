@@ -82,6 +82,7 @@ def exposure(
     sbom_files: Bills = None,
     advisories: Annotated[Path | None, typer.Option("--advisories", help=t("help.advisories-file"))] = None,
     collateral: Annotated[list[Path] | None, typer.Option("--collateral", help=t("help.exposure-collateral"))] = None,
+    bulletins: Annotated[list[Path] | None, typer.Option("--bulletin", help=t("help.exposure-bulletin"))] = None,
     as_json: Json = False,
 ) -> None:
     """List the past runs, results and keys that a weakness touches. Exit code 1: there are some."""
@@ -89,6 +90,8 @@ def exposure(
         from kakoi.cli import weakness_work
 
         passports = weakness_work.passports(results or [], hub, party, key_file)
-        found = weakness_work.exposure(asked, passports, sbom_files or [], advisories, collateral or [], as_json, party)
+        found = weakness_work.exposure(
+            asked, passports, sbom_files or [], advisories, collateral or [], as_json, party, bulletins or []
+        )
     if found:
         raise typer.Exit(FOUND)

@@ -22,11 +22,12 @@ from kakoi.core.errors import Misuse
 from kakoi.enclave import image as images
 from kakoi.guard.intel.index import Shelf
 from kakoi.guard.weakness import bill as bills
+from kakoi.guard.weakness import csaf
 from kakoi.guard.weakness import sbom as writing
 from kakoi.guard.weakness.advisory import Advisory, Component, Finding, matches
 from kakoi.guard.weakness.bill import Bill
 from kakoi.guard.weakness.collecting import collect, of_zip
-from kakoi.guard.weakness.exposure import PastRun, Question, Touched, ask, question, warned
+from kakoi.guard.weakness.exposure import PastRun, Question, Touched, ask, by_bulletins, question, warned
 from kakoi.guard.weakness.fetch import download
 from kakoi.guard.weakness.snapshot import Snapshot, parsed, read
 from kakoi.party.files import read_limited, write_private
@@ -147,13 +148,15 @@ def exposure(
     collateral: Sequence[Path],
     as_json: bool,
     party: Path | None = None,
+    bulletins: Sequence[Path] = (),
 ) -> int:
     """List what is touched, and which of these contracts are in quarantine at a party; returns how many runs are."""
     if asked == "today" and not collateral:
         raise Misuse(
             "exposure.collateral", "expected newer endorsements to judge with, got none", hint="--collateral FILE"
         )
-    asks = _question(asked, [bills.read_file(path) for path in sbom_files], advisories, party)
+    about = by_bulletins(asked, [csaf.read(path) for path in bulletins])
+    asks = about or _question(asked, [bills.read_file(path) for path in sbom_files], advisories, party)
     runs = _runs(given, collateral)
     found = ask(runs, asks)
     entries = entries_in(party / "ledger.sqlite") if party is not None else []

@@ -28,6 +28,7 @@ from kakoi.guard.intel.index import Index
 from kakoi.guard.registers import code_of
 from kakoi.guard.weakness.advisory import Advisory, Component, matches, normal
 from kakoi.guard.weakness.bill import Bill
+from kakoi.guard.weakness.csaf import Bulletin
 
 _TCB: Final = re.compile(r"^([a-z-]+)(?:/([A-Za-z0-9]+))?:([A-Za-z0-9._-]+)<(\d+)$")
 _VENDOR: Final = re.compile(r"^(INTEL-SA-\d+|AMD-SB-\d+(\.\d+)?|INTEL-DOC-\S+)$")
@@ -140,6 +141,27 @@ def warned(indicators: Index, *, bills: Sequence[Bill], now: int) -> Question:
                 pinned = f"{normal(package.name)}=={package.version}"
                 if (named := indicators.find("package", (pinned,), now)) is not None:
                     found.add(f"{named.id} names {pinned} of image {measurement[:16]}")
+        return tuple(sorted(found))
+
+    return reasons
+
+
+def by_bulletins(asked: str, bulletins: Sequence[Bulletin]) -> Question | None:
+    """What bulletins say to a name that one of them is known by: runs on machines for which the vendor lists it, or of a line that it
+    calls affected. None if no bulletin is known by that name.
+    """
+    about = [bulletin for bulletin in bulletins if asked.upper() in bulletin.names]
+    if not about:
+        return None
+    listed = [_vendor(name) for bulletin in about for name in sorted(bulletin.vendor_ids)]
+
+    def reasons(run: PastRun) -> tuple[str, ...]:
+        found = {reason for asks in listed for reason in asks(run)}
+        for _, claims in _verdicts(run):
+            for bulletin in about:
+                if claims.platform in ("snp", "azure-snp") and claims.product in bulletin.lines:
+                    place = f"{claims.platform}/{claims.product}"
+                    found.add(f"{place}: {bulletin.id} of {bulletin.released} names this line as affected")
         return tuple(sorted(found))
 
     return reasons
