@@ -57,7 +57,7 @@ class From(Transport):
 def client(url: str, source: str, identity: Identity | None = None) -> HubClient:
     """A hub's client at an address of loopback."""
     made = HubClient(url, patience=_PATIENCE, identity=identity)
-    made._caller._transport = From(url, source)
+    made._caller._transports = [From(url, source)]
     return made
 
 

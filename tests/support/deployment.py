@@ -5,7 +5,7 @@ Tests that use the fixture carry ``pytestmark = on_deployment``, so that with se
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,13 +126,19 @@ class Deployment:
 
 
 @contextmanager
-def deployed(directory: Path, *, hospitals: int = 3, claim_seconds: int = CLAIM_SECONDS) -> Iterator[Deployment]:
+def deployed(
+    directory: Path,
+    *,
+    hospitals: int = 3,
+    claim_seconds: int = CLAIM_SECONDS,
+    make_stage: Callable[[Path], Stage] = Stage,
+) -> Iterator[Deployment]:
     """Hub, brokers and a signed contract in ``directory``. The enclave is started when a test wants it."""
     cast = Cast(directory=directory)
     files = write_hospitals(directory)[:hospitals]
     cast.make_parties(files)
     cast.make_enclave()
-    with Stage(directory) as stage:
+    with make_stage(directory) as stage:
         client = stage.start_hub()
         for home, item in zip(cast.hospitals, files, strict=True):
             cast.seal_and_upload(client, home, item)

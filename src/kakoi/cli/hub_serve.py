@@ -26,6 +26,7 @@ TokenFile = Annotated[Path | None, typer.Option("--token-file", help=t("help.tok
 Blobs = Annotated[str, typer.Option("--blobs", help=t("help.hub-blobs"))]
 Names = Annotated[list[str] | None, typer.Option("--name", help=t("help.hub-name"))]
 Networks = Annotated[list[str] | None, typer.Option("--allow", help=t("help.hub-allow"))]
+Hubs = Annotated[int, typer.Option("--hubs", min=1, help=t("help.hub-hubs"))]
 PolicyFolder = Annotated[Path | None, typer.Option("--policies", help=t("help.hub-policies"))]
 OldestClient = Annotated[str, typer.Option("--oldest-client", help=t("help.hub-oldest-client"))]
 HardwareOnly = Annotated[bool, typer.Option("--hardware-only", help=t("help.hub-hardware-only"))]
@@ -60,6 +61,7 @@ def serve(
     name: Names = None,
     allow: Networks = None,
     policies: PolicyFolder = None,
+    hubs: Hubs = 1,
     oldest_client: OldestClient = "",
     hardware_only: HardwareOnly = False,
     tls_certificate: Certificate = None,
@@ -98,6 +100,7 @@ def serve(
             names=tuple(name or ()),
             allow=tuple(allow or ()),
             policies=policies,
+            hubs=hubs,
             oldest_client=oldest_client,
             hardware_only=hardware_only,
             tls_certificate=tls_certificate,

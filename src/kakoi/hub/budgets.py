@@ -4,7 +4,8 @@ All of it is arithmetic in memory, so that it can stand before anything expensiv
 number that a client chooses: Python's hashes of texts are keyed, those of numbers are not, and a dictionary of chosen
 numbers can be made as slow as a list.
 
-Budgets are each hub process's own. What must hold across hubs and restarts is a quota (``hub.quota``), in the database.
+Budgets are each hub process's own: its part of what all hubs on one database give (``Settings.hubs``). What must hold across hubs
+and restarts is a quota (``hub.quota``), in the database.
 """
 
 from __future__ import annotations
@@ -99,18 +100,27 @@ class Budgets:
     """What one hub gives to each. Everything raises ``Later`` when it is spent."""
 
     def __init__(
-        self, limits: Limits, clock: Callable[[], float], punish: Callable[[str], None] = lambda prefix: None
+        self,
+        limits: Limits,
+        clock: Callable[[], float],
+        punish: Callable[[str], None] = lambda prefix: None,
+        *,
+        hubs: int = 1,
     ) -> None:
-        """``punish`` hears of networks that spent their budget of requests."""
+        """``punish`` hears of networks that spent their budget of requests. Of ``hubs`` each gives its part (ADR 0146)."""
+
+        def buckets(rate: float, burst: float) -> Buckets:
+            return Buckets(rate / hubs, burst / hubs, clock)
+
         self._punish = punish
-        self._requests = Buckets(limits.prefix_requests, 20 * limits.prefix_requests, clock)
-        self._holders = Buckets(limits.party_requests, 20 * limits.party_requests, clock)
-        self._newcomers = Buckets(limits.newcomer_objects, 40 * limits.newcomer_objects, clock)
-        self._objects = Buckets(limits.party_objects, 20 * limits.party_objects, clock)
-        self._bytes = Buckets(limits.newcomer_bytes, 8 * limits.newcomer_bytes, clock)
-        self._cards = Buckets(limits.prefix_cards, 100, clock)
-        self._all_cards = Buckets(limits.cards, 500, clock)
-        self._bad = Buckets(limits.bad_signatures, 100, clock)
+        self._requests = buckets(limits.prefix_requests, 20 * limits.prefix_requests)
+        self._holders = buckets(limits.party_requests, 20 * limits.party_requests)
+        self._newcomers = buckets(limits.newcomer_objects, 40 * limits.newcomer_objects)
+        self._objects = buckets(limits.party_objects, 20 * limits.party_objects)
+        self._bytes = buckets(limits.newcomer_bytes, 8 * limits.newcomer_bytes)
+        self._cards = buckets(limits.prefix_cards, 100)
+        self._all_cards = buckets(limits.cards, 500)
+        self._bad = buckets(limits.bad_signatures, 100)
 
     def request(self, who: Identity) -> None:
         """Before anything else is looked at."""

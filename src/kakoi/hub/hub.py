@@ -66,7 +66,7 @@ class Hub:
         self.log = Log(settings.directory, self.database, settings.log_origin)
         self.blobs = open_blobs(settings)
         self.crowd = Crowd(limits, time.monotonic)
-        self.budgets = Budgets(limits, time.monotonic, self.crowd.punish)
+        self.budgets = Budgets(limits, time.monotonic, self.crowd.punish, hubs=settings.hubs)
         self.policies = Policies(settings.policies or SHIPPED, now, demands=demands_of(settings))
         self.warned = Warned(settings.directory, settings.allow, now)
         self.objects = Objects(self.database, self.budgets, limits, self.policies, self.warned)

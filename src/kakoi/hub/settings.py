@@ -149,4 +149,6 @@ class Settings:
     """Who they are and who vouches for them (docs/operations.md); ``<directory>/operators.toml`` by default."""
     operations_name: str = ""
     """The name in the operations pages' address, as host or host:port; empty: localhost and the port."""
+    hubs: int = 1
+    """Hubs on one database, this one included: each gives its part of the budgets."""
     limits: Limits = field(default_factory=Limits)

@@ -37,6 +37,8 @@ _TICKET: Final = re.compile(r"[0-9a-z.]{1,200}\Z")
 _WAIT_MOST: Final = 60
 _TIME: Final = ("hub.signature-time", "hub.status-401")
 """The answer to a HEAD has no body, so no code."""
+_SPENT: Final = "hub.rate"
+"""A spent budget is no reason to spend another hub's."""
 _REPAIRS: Final = 3
 """A call is sent so often while the hub names what is missing: its time, then the card."""
 
@@ -139,7 +141,10 @@ def _digest(body: Body) -> bytes:
 
 
 class Caller:
-    """Sends calls to one hub. Safe to use from several threads."""
+    """Sends calls to a hub, which may have several addresses: of hubs on one database, in the order in which they are tried.
+
+    One address is used until it fails; the next call, or the next try of this one, goes to the next. Safe to use from several threads.
+    """
 
     def __init__(
         self,
@@ -156,7 +161,12 @@ class Caller:
         self.patience = patience
         self._posture = {FIELD: own(software=software).text()} if identity is not None else {}
         self._signatures = None if identity is None else _Signatures(identity)
-        self._transport = Transport(base_url, connect_seconds=patience.connect, tls=tls, plain_http=insecure_plain_http)
+        self._transports = [
+            Transport(url, connect_seconds=patience.connect, tls=tls, plain_http=insecure_plain_http)
+            for url in base_url.split(",")
+        ]
+        self._at = 0
+        """Which of them is used."""
         self.closed = threading.Event()
         self._ticket: Mapping[str, str] = {}
         self._pause = self.closed.wait if pause is None else pause
@@ -165,7 +175,8 @@ class Caller:
     def close(self) -> None:
         """Close connections; pauses end, and nothing is tried again."""
         self.closed.set()
-        self._transport.close()
+        for transport in self._transports:
+            transport.close()
 
     @contextmanager
     def once(self, call: Call) -> Iterator[Answer]:
@@ -182,9 +193,20 @@ class Caller:
         body = call.body
         if isinstance(body, bytes):
             body = Body(source=io.BytesIO(body), length=len(body))
+        at = self._at
+        try:
+            with self._sent(call, body, self._transports[at]) as answer:
+                yield answer
+        except Unavailable as error:
+            if self._at == at and not isinstance(error, Stale) and error.code != _SPENT:
+                self._at = (at + 1) % len(self._transports)
+            raise
+
+    @contextmanager
+    def _sent(self, call: Call, body: Body, transport: Transport) -> Iterator[Answer]:
         start = body.source.tell()
         for _ in range(_REPAIRS):
-            with self._transport.exchange(self._request(call, body)) as answer:
+            with transport.exchange(self._request(call, body, transport)) as answer:
                 ticket = answer.header(TICKET)
                 if ticket and _TICKET.match(ticket):
                     self._ticket = {TICKET: ticket}
@@ -196,16 +218,16 @@ class Caller:
             body.source.seek(start)
         raise refused
 
-    def _request(self, call: Call, body: Body) -> Request:
-        """``call`` with everything that is sent, signed now."""
-        patience, target = self.patience, self._transport.path + call.target
+    def _request(self, call: Call, body: Body, transport: Transport) -> Request:
+        """``call`` with everything that is sent, signed now, for the hub at that address."""
+        patience, target = self.patience, transport.path + call.target
         headers = {**call.headers, **self._posture}
         if call.method in ("PUT", "POST"):
             headers["Content-Length"] = str(body.length)
         if self._signatures is not None:
             if body.length:
                 headers["Content-Digest"] = content_digest(call.digest or _digest(body))
-            headers |= self._signatures.over(call, self._transport.authority, target, headers)
+            headers |= self._signatures.over(call, transport.authority, target, headers)
         return Request(
             method=call.method,
             target=target,
@@ -250,6 +272,8 @@ class Caller:
             return  # there are only so many kept connections, so this ends
         if tries >= self.patience.attempts or self.closed.is_set():
             raise error
+        if error.code != _SPENT and tries % len(self._transports):
+            return  # another address is tried before anybody waits
         after = error.after if isinstance(error, _Again) else 0
         # Everybody who was told the same time would come back at the same moment: half as much again, by chance.
         self.pause(tries, least=after * (1 + self._chance() / 2))

@@ -37,7 +37,7 @@ PART: Final = 8 * 1024 * 1024
 
 
 class HubClient:
-    """A hub at ``base_url``. Safe to use from several threads; ``close`` ends waiting calls at their next pause."""
+    """A hub at ``base_url``; several addresses of hubs on one database are separated by commas. Safe to use from several threads; ``close`` ends waiting calls at their next pause."""
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kakoi.core.errors import KakoiError, Unavailable
-from kakoi.hub.budgets import Later
+from kakoi.hub.budgets import Budgets, Identity, Later
 from kakoi.hub.crowd import Crowd
 from kakoi.hub.door import Door
 from kakoi.hub.gauge import Gauge
@@ -252,3 +252,20 @@ def test_an_analyst_whose_contract_was_worked_for_is_known(
         assert claim is not None
         analyst.put_object(world.request(2))
         assert world.analyst.id in analyst._caller._ticket["Kakoi-Ticket"]
+
+
+def test_several_hubs_together_give_what_one_would() -> None:
+    limits = Limits(prefix_requests=10, prefix_cards=1)
+    whole, part = Budgets(limits, lambda: 7.0), Budgets(limits, lambda: 7.0, hubs=4)
+    who = Identity(prefix="192.0.2.0/24")
+
+    def given(spend: Callable[[Identity], None]) -> int:
+        for count in range(1000):
+            try:
+                spend(who)
+            except Later:
+                return count
+        return 1000
+
+    assert (given(whole.request), given(part.request)) == (200, 50)
+    assert (given(whole.card), given(part.card)) == (100, 25)

@@ -572,3 +572,62 @@ def test_headers_cannot_smuggle() -> None:
 
 def test_waiting_longer_than_a_minute_is_misuse() -> None:
     assert raises(lambda: HubClient("http://127.0.0.1:9").feed(wait=61)).code == "net.wait"
+
+
+# -- several addresses
+
+
+def both(*servers: Any, pauses: Pauses, patience: Patience = QUICK) -> HubClient:
+    urls = ",".join(server.url for server in servers)
+    _made.append(HubClient(urls, patience=patience, pause=pauses, chance=lambda: 0.5))
+    return _made[-1]
+
+
+def test_the_next_address_is_used_at_once_and_from_then_on(serve: Serve) -> None:
+    """Whatever makes a hub unavailable: it cuts, it is not there, or it says so itself."""
+    body = dumps({"status": "ok"})
+    busy = dumps({"code": "hub.database", "message": "expected the database to answer", "hint": ""})
+    failing: dict[str, Callable[[Any], None]] = {
+        "cuts": lambda peer: peer.request() and None,
+        "says so": always(busy, status=503, headers="Retry-After: 1\r\n"),
+    }
+    for what, script in failing.items():
+        bad, good, pauses = serve(script), serve(always(body)), Pauses()
+        hub = both(bad, good, pauses=pauses)
+        for _ in range(3):
+            hub.health()
+        assert (bad.connections, good.connections, list(pauses)) == (1, 1, []), what
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        nowhere = f"http://127.0.0.1:{gone.getsockname()[1]}"
+    good, pauses = serve(always(body)), Pauses()
+    _made.append(HubClient(f"{nowhere},{good.url}", patience=QUICK, pause=pauses, chance=lambda: 0.5))
+    _made[-1].health()
+    assert list(pauses) == []
+
+
+def test_a_round_of_addresses_that_all_fail_is_followed_by_a_pause(serve: Serve) -> None:
+    first, second, pauses = (
+        serve(lambda peer: peer.request() and None),
+        serve(lambda peer: peer.request() and None),
+        Pauses(),
+    )
+    hub = both(first, second, pauses=pauses, patience=Patience(connect=1, idle=0.5, total=1, attempts=4, backoff=0.01))
+    assert raises(hub.health).code == "hub.cut"
+    assert (first.connections, second.connections, len(pauses)) == (2, 2, 1)
+
+
+def test_a_spent_budget_is_waited_for_and_not_taken_to_another_hub(serve: Serve) -> None:
+    said = dumps({"code": "hub.rate", "message": "expected fewer requests", "hint": ""})
+    first, second, pauses = serve(always(said, status=429, headers="Retry-After: 2\r\n")), serve(always()), Pauses()
+    assert raises(both(first, second, pauses=pauses).health).code == "hub.rate"
+    assert second.connections == 0
+    assert all(pause >= 2 for pause in pauses)
+    assert len(pauses) == QUICK.attempts - 1
+
+
+def test_a_claim_is_not_repeated_but_the_next_goes_elsewhere(serve: Serve) -> None:
+    """What must not be sent twice is an error for its caller, who asks again."""
+    bad, good = serve(lambda peer: peer.request() and None), serve(always(status=204))
+    hub = both(bad, good, pauses=Pauses())
+    assert raises(lambda: hub.claim(enclave="e", seconds=9)).code == "hub.cut"
+    assert hub.claim(enclave="e", seconds=9) is None
