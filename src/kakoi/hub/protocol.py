@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 
 import h11
 import uvicorn
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from kakoi.core.errors import Unavailable
@@ -47,6 +48,24 @@ def limited(limits: Limits, crowd: Crowd, certificate_fits: CertificateFits) -> 
     return LimitedProtocol
 
 
+class _OneAtATime(FlowControl):
+    """Reads nothing more while a whole request is under way and another lies behind it.
+
+    uvicorn reads on whenever an answer is out and whenever the application asks for a body, and what it reads is kept: a client that
+    sends on and on without waiting made it keep a quarter of a megabyte for each request answered.
+    """
+
+    def __init__(self, transport: asyncio.Transport, connection: h11.Connection, most: int) -> None:
+        super().__init__(transport)
+        self._connection, self._ahead_most = connection, most
+
+    def resume_reading(self) -> None:
+        """Go on, unless there is enough to do."""
+        ahead = len(self._connection._receive_buffer)  # h11 would copy it to tell its length
+        if self._connection.their_state is not h11.DONE or ahead <= self._ahead_most:
+            super().resume_reading()
+
+
 class _LimitedProtocol(H11Protocol):
     """One connection. ``since`` holds when each thing that must end began."""
 
@@ -73,6 +92,7 @@ class _LimitedProtocol(H11Protocol):
         certificate = tls.getpeercert(binary_form=True) if tls is not None else None
         fits = self.hub_crowd.enter(self._prefix) and self.hub_certificate_fits(certificate, address)
         super().connection_made(transport)
+        self.flow = _OneAtATime(transport, self.conn, self.hub_limits.head_bytes)
         self.app_state = {**self.app_state, CERTIFICATE_NAMES: _names(transport)}  # requests begin with a copy of it
         self._head_since = self.loop.time()
         if not fits:
@@ -113,6 +133,7 @@ class _LimitedProtocol(H11Protocol):
         self._head_since, self._unwanted = None, 0
         self._idle_since = self.loop.time()
         super().on_response_complete()
+        self.flow.resume_reading()  # what was read ahead may be only the beginning of a request
 
     def pause_writing(self) -> None:
         """The client does not take away what it asked for."""

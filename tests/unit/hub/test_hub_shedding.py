@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
@@ -252,6 +253,25 @@ def test_an_analyst_whose_contract_was_worked_for_is_known(
         assert claim is not None
         analyst.put_object(world.request(2))
         assert world.analyst.id in analyst._caller._ticket["Kakoi-Ticket"]
+
+
+def test_what_a_client_sends_without_waiting_is_not_all_kept(tmp_path: Path) -> None:
+    """Pipelined requests stay in the kernel, and the client's own memory, until it is their turn."""
+    one = b"GET /v1/health HTTP/1.1\r\nHost: x\r\nX-Filler: " + b"x" * 10_000 + b"\r\n\r\n"
+    count, most, answers = 600, 0, b""
+    with running(Settings(directory=tmp_path / "hub", port=0, limits=Limits(free_bytes=0, late_seconds=60))) as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as sock:
+            sender = threading.Thread(target=sock.sendall, args=(one * count,), daemon=True)
+            sender.start()
+            sock.settimeout(60)
+            while answers.count(b"HTTP/1.1 200") < count and (more := sock.recv(4096)):
+                answers += more
+                for connection in list(server.server_state.connections):
+                    most = max(most, len(connection.conn._receive_buffer))  # type: ignore[union-attr]
+            sender.join(timeout=60)
+    assert answers.count(b"HTTP/1.1 200") == count, "all of them are answered"
+    assert 0 < most < 600_000, "of six million bytes"
 
 
 def test_several_hubs_together_give_what_one_would() -> None:
