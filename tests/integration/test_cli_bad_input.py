@@ -16,7 +16,7 @@ from typing import Final
 import pytest
 
 from kakoi.broker.ledger import Decision, Ledger
-from kakoi.contract.model import Contract
+from kakoi.contract.model import Analysis, Contract
 from kakoi.contract.sign import seal
 from kakoi.core.dsse import Envelope
 from kakoi.core.ids import PartyId
@@ -371,10 +371,14 @@ def draft_text() -> str:
 def draft(run: Run, hub: Setting, party: tuple[Path, Path], text: str, tmp_path: Path) -> tuple[int, str]:
     home, key = party
     owner = hub.world.owners[0]
-    card = PartyHome.load(home, Unlock(key_file=key)).card
+    drafter = PartyHome.load(home, Unlock(key_file=key))
+    card = drafter.card
     hub.client.put_object(card.envelope)
-    manifest, analysis = hub.world.manifest(owner), hub.world.analysis()
-    for envelope in (owner.card.envelope, hub.world.analyst.card.envelope, manifest, analysis):
+    manifest = hub.world.manifest(owner)
+    analysis = seal(
+        replace(Analysis.decode(hub.world.analysis().payload), author=PartyId(card.id)), drafter.keys.signer()
+    )
+    for envelope in (owner.card.envelope, manifest, analysis):
         hub.client.put_object(envelope)
     for mark, identity in (
         ("PARTY", card.id),
