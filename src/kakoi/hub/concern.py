@@ -7,6 +7,7 @@ from typing import Final
 
 from sqlalchemy import Connection, Select, select
 
+from kakoi.contract.code import CodeManifest, CodeReview
 from kakoi.contract.model import Analysis, Approval, Contract, DatasetManifest, PartyCard
 from kakoi.hub import schema
 from kakoi.hub.kinds import KindRule
@@ -14,8 +15,10 @@ from kakoi.wire import collateral
 
 _LISTED: Final = frozenset({PartyCard.KIND, DatasetManifest.KIND, Analysis.KIND, collateral.Bundle.KIND})
 """Drafters need them before a contract names anybody."""
-_SHARED: Final = _LISTED | {Contract.KIND, Approval.KIND}
-"""Read by whoever was told the id: an auditor who has a contract's id can verify that everybody approved it."""
+_SHARED: Final = _LISTED | {Contract.KIND, Approval.KIND, CodeManifest.KIND, CodeReview.KIND}
+"""Read by whoever was told the id: an auditor who has a contract's id can verify that everybody approved it, and a reviewer reads
+sealed code before any contract names either."""
+_SHOWN_WITH: Final = {Approval.KIND: "contract", CodeReview.KIND: "code"}
 NAMES: Final = ("party", "drafter", "recipients", "owner")
 """Members under which objects name parties."""
 
@@ -26,8 +29,8 @@ def is_shared(rule: KindRule) -> bool:
 
 
 def is_listed(kind: str, references: Sequence[tuple[str, str]]) -> bool:
-    """True for a kind that lists show to every party; approvals are shown to whoever names their contract."""
-    return kind in _LISTED or (kind == Approval.KIND and any(member == "contract" for member, _ in references))
+    """True for a kind that lists show to every party; approvals and reviews are shown to whoever names their contract or code."""
+    return kind in _LISTED or (kind in _SHOWN_WITH and any(member == _SHOWN_WITH[kind] for member, _ in references))
 
 
 def cards_of(keyid: str) -> Select[tuple[str]]:
