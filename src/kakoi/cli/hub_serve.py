@@ -1,4 +1,7 @@
-"""``kakoi hub serve``: every door, and what each is told."""
+"""``kakoi hub serve``: every door, and what each is told.
+
+An owner's machine does not have the hub's dependencies, so they are imported only where a hub is run.
+"""
 
 from __future__ import annotations
 
@@ -83,12 +86,10 @@ def serve(
     operators: Operators = None,
 ) -> None:
     """Run a hub until interrupted."""
-    # An owner's machine does not have the hub's dependencies, so they are asked for only here.
     from kakoi.hub.serve import serve as run_hub
     from kakoi.hub.settings import Settings
 
-    metrics_files = (metrics_certificate, metrics_key, metrics_client_ca)
-    operations_files = (operations_certificate, operations_key, None)
+    metered, own = (metrics_certificate, metrics_key, metrics_client_ca), (operations_certificate, operations_key)
     with errors_as_exit_codes():
         settings = Settings(
             directory=directory,
@@ -107,8 +108,8 @@ def serve(
             tls_key=tls_key,
             tls_client_ca=tls_client_ca,
             enclave_ca=enclave_ca,
-            metrics=_listener(metrics_host, metrics_port, metrics_allow, metrics_files),
-            operations=_listener(operations_host, operations_port, operations_allow, operations_files),
+            metrics=_listener(metrics_host, metrics_port, metrics_allow, *metered),
+            operations=_listener(operations_host, operations_port, operations_allow, *own),
             operations_name=operations_name,
             operators=operators,
         )
@@ -116,13 +117,17 @@ def serve(
 
 
 def _listener(
-    host: str, port: int | None, allow: list[str] | None, files: tuple[Path | None, Path | None, Path | None]
+    host: str,
+    port: int | None,
+    allow: list[str] | None,
+    certificate: Path | None,
+    key: Path | None,
+    client_ca: Path | None = None,
 ) -> Listener | None:
     from kakoi.hub.settings import Listener
 
     if port is None:
         return None
-    certificate, key, client_ca = files
     return Listener(
         host=host,
         port=port,

@@ -127,7 +127,7 @@ def test_sightings_reach_the_reference_server(medallion: str) -> None:
 
 def refusals(count: int) -> list[Refusal]:
     return [
-        Refusal(kind="measurement", value=f"{number:064x}", at=1_770_000_000 + number, code="appraisal.refused")
+        Refusal(kind="measurement", value=f"{number + 1:064x}", at=1_770_000_000 + number, code="appraisal.refused")
         for number in range(count)
     ]
 
