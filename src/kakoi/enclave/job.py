@@ -149,6 +149,8 @@ class Job(Record):
     """How many power sums describe the people behind each cell of an SQL result (``engines.sql_cohort``); 0: none."""
     rows_per_person: Annotated[int, Limit(most=10**4)] = 0
     """Owners demand noise: the SQL engine answers with exact sums for the gate (``enclave.exact``), in which so many rows of a person count. 0: no noise."""
+    largest_contributors: Annotated[int, Limit(most=10)]
+    """How many of the largest contributors to a sum or mean the engine states (``ResultMagnitude``); 0: none."""
 
     def check(self) -> None:
         """Names are unique; code is open or sealed."""
@@ -205,13 +207,24 @@ class PartFd:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ResultMagnitude(Record):
+    """Who adds how much to a sum or mean, for the gate alone: contributions of people, without their sign."""
+
+    totals: Annotated[tuple[Cell, ...], Limit(most=100000)]
+    """For each row the sum of all contributions; None if it is no number."""
+    largest: Annotated[tuple[Cell, ...], Limit(most=100000 * 10)]
+    """For each row its largest contributions, the largest first, as many as the job asks for; None where there are fewer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ResultColumn(Record):
     """A column of a result table. Numbers are text in their one spelling; None is a missing value or label.
 
     ``support_rows`` and ``support_people`` say, for each row of a value column, how many rows and people are behind that
     one number, where it is fewer than behind the row: the others have no value there. Empty means: as behind the row.
     ``domain`` lists the labels that a group column can have whatever the data are (codes, sites, constants of the source);
-    empty means that labels come from the data.
+    empty means that labels come from the data. ``magnitudes`` has one entry for each sum or mean that a value column is made of,
+    if the job asks for largest contributors: from Python what the analysis states, if it does.
     """
 
     name: Name
@@ -219,6 +232,7 @@ class ResultColumn(Record):
     support_rows: Annotated[tuple[Count, ...], Limit(most=100000)]
     support_people: Annotated[tuple[Count, ...], Limit(most=100000)]
     domain: Annotated[tuple[Label, ...], Limit(most=4096)]
+    magnitudes: Annotated[tuple[ResultMagnitude, ...], Limit(most=16)] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,7 @@ _FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "minimum-cell-and-contributors": ("minimum_cell", "minimum_contributors"),
     "complementary-suppression": ("minimum_cell", "minimum_contributors"),
     "cohort-difference": ("cohort_difference",),
+    "dominance": ("dominance_contributors", "dominance_percent", "p_percent"),
 }
 """Fields of the rules behind a gate decision. A decision that is not here is said to be everybody's."""
 Output = ReleasedTable | ReleasedStatistics

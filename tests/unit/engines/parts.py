@@ -90,7 +90,8 @@ def job(
     *,
     engine: str = "sql",
     parameters: Mapping[str, object] | None = None,
-    cohort_terms: int = 6,
+    cohort_terms: int = 5,
+    largest_contributors: int = 2,
 ) -> Job:
     types = {int: "integer", float: "number", str: "string"}
     return Job(
@@ -104,6 +105,7 @@ def job(
         ),
         outputs=tuple(outputs),
         cohort_terms=cohort_terms,
+        largest_contributors=largest_contributors,
     )
 
 

@@ -14,6 +14,7 @@ from unit.engines.parts import LUNG_COLUMNS, column, job, output, parquet, part_
 from unit.engines.sql_setting import CONTENTS, PEOPLE, TABLES, cells, run, run_with, sql_job
 
 BY_SEX = output("o", "group:sex", "count:n", "value:v")
+BY_WARD = output("o", "group:ward", "count:n", "value:v")
 
 
 def test_groups_counts_and_values() -> None:
@@ -87,6 +88,13 @@ def test_missing_values_shrink_the_support() -> None:
     [
         ("sum(CASE WHEN age = 20 THEN weight END)", (10, 10)),  # missing: nobody adds anything; the cell itself
         ("sum(CASE WHEN age = 21 THEN weight ELSE 0 END)", (10, 1)),  # one person adds something
+        ("avg(CASE WHEN age = 21 THEN weight ELSE 0 END)", (10, 1)),  # the same, divided by a count that is shown
+        ("avg(CASE WHEN age = 21 THEN weight ELSE 0.5 END)", (10, 1)),
+        ("sum(CASE WHEN age = 21 THEN weight ELSE 7 END)", (10, 1)),
+        ("avg(coalesce(CASE WHEN age = 21 THEN weight END, 3))", (10, 1)),
+        ("stddev(CASE WHEN age = 21 THEN weight ELSE 0 END)", (10, 1)),
+        ("covar_pop(age, CASE WHEN age = 21 THEN weight ELSE 0 END)", (10, 1)),
+        ("avg(CASE WHEN age > 24 THEN weight ELSE 0 END)", (1, 2)),  # those without a weight
         ("sum(CASE WHEN age = 21 THEN 1 ELSE 0 END)", (10, 1)),
         ("sum(CASE WHEN age <> 21 THEN 1 ELSE 0 END)", (10, 1)),  # all but one
         ("sum(CASE WHEN age > 24 THEN 1 ELSE 0 END)", (3, 2)),
@@ -237,3 +245,46 @@ def test_the_serializer_is_the_parser_that_runs() -> None:
     connection = sql_engine.locked([], memory_megabytes=64, threads=1, milliseconds=1000)
     tree = json.loads(sql_engine.serialize(connection)("SELECT 1"))
     assert tree["statements"][0]["node"]["type"] == "SELECT_NODE"
+
+
+def magnitudes(source: str) -> list[list[tuple[str | None, tuple[str | None, ...]]]]:
+    """For each magnitude of the value column, for each row: the total and the largest contributions."""
+    found = run(source, BY_SEX if "BY sex" in source else BY_WARD).columns[2].magnitudes
+    return [[(total, m.largest[2 * i : 2 * i + 2]) for i, total in enumerate(m.totals)] for m in found]
+
+
+def test_the_largest_contributors_are_stated() -> None:
+    (found,) = magnitudes("SELECT sex, count(*) AS n, avg(age) AS v FROM people GROUP BY sex")
+    assert found == [("290", ("38", "36")), ("300", ("39", "37"))]
+    (found,) = magnitudes("SELECT sex, count(*) AS n, sum(-age) AS v FROM people GROUP BY sex")
+    assert found[0] == ("290", ("38", "36")), "without their sign"
+
+
+def test_contributors_are_people_not_rows() -> None:
+    """p0 has 50 of 68 visits; each visit adds little, the person nearly all."""
+    (found,) = magnitudes("SELECT ward, count(*) AS n, sum(cost) AS v FROM visits GROUP BY ward")
+    costs = {ward: [sum(range(i, 50, 2)), *range(50 + i, 68, 2)] for i, ward in ((1, "north"), (0, "south"))}
+    for (total, largest), of_each in zip(found, (costs["north"], costs["south"]), strict=True):
+        assert total == str(sum(of_each))
+        assert largest == (str(of_each[0]), str(max(of_each[1:])))
+
+
+def test_margins_and_joins_have_contributors_too() -> None:
+    source = (
+        "SELECT v.ward, count(*) AS n, sum(p.age) AS v FROM visits v JOIN people p ON v.pid = p.pid GROUP BY v.ward"
+    )
+    assert len(magnitudes(source)) == 2, "by the people of each table"
+    (found,) = magnitudes("SELECT ward, count(*) AS n, avg(cost) AS v FROM visits GROUP BY ROLLUP (ward)")
+    assert len(found) == 3
+    assert found[2] == (str(sum(range(68))), (str(sum(range(50))), str(66 + 67)))
+
+
+@pytest.mark.parametrize("expression", ["sum(CASE WHEN age > 30 THEN 1 ELSE 0 END)", "count(weight)", "median(age)"])
+def test_frequencies_have_none(expression: str) -> None:
+    """Where each row is a person. A person with many visits contributes to counts of visits."""
+    source = f"SELECT sex, count(*) AS n, {expression} AS v FROM people GROUP BY sex"  # noqa: S608
+    made = replace(sql_job(source, BY_SEX), tables=(replace(PEOPLE, person_column=None),))
+    with part_fds(made, CONTENTS[:2]) as parts:
+        assert run_with(made, [part.descriptor for part in parts]).columns[2].magnitudes == ()
+    (found,) = magnitudes("SELECT ward, count(*) AS n, count(cost) AS v FROM visits GROUP BY ward")
+    assert found[0] == ("34", ("25", "1"))

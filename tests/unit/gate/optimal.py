@@ -2,8 +2,8 @@
 
 After Fischetti and Salazar (2001), without their cuts: z says which cells are held back; for every cell p that the rules hold back there are
 two moves along held-back cells alone, one that makes p larger and one that makes it smaller, which keep every published number. A
-table that moves so is as good an explanation of what was published, so p is not known. Moves stay within what counts can be (none
-below zero) and reach ``least`` above the true value of p and down to zero.
+table that moves so is as good an explanation of what was published, so p is not known. Moves stay within what counts of rows that are
+there can be (none below one) and reach from one to ``least``.
 """
 
 from __future__ import annotations
@@ -18,18 +18,17 @@ from kakoi.enclave.gate.complement import Row, equations
 
 
 def system(rows: Sequence[Row]) -> np.ndarray:
-    """One line for each equation: the whole less its parts is zero."""
-    lines = [e for e in equations(rows) if e.parts]
+    """One line for each equation: one side less the other is zero."""
+    lines = equations(rows)
     matrix = np.zeros((len(lines), len(rows)))
     for line, equation in zip(matrix, lines, strict=True):
-        line[equation.whole] -= 1
-        for part in equation.parts:
-            line[part] += 1
+        line[list(equation.left)] -= 1
+        line[list(equation.right)] += 1
     return matrix
 
 
 def interval(rows: Sequence[Row], hidden: frozenset[int], place: int) -> tuple[float, float]:
-    """Least and most that an attacker's program finds for a held-back count, knowing that none is negative."""
+    """Least and most that an attacker's program finds for a held-back count, knowing that none is below one."""
     matrix, people = system(rows), np.array([row.people for row in rows], dtype=float)
     unknown = sorted(hidden)
     known = [i for i in range(len(rows)) if i not in hidden]
@@ -38,7 +37,7 @@ def interval(rows: Sequence[Row], hidden: frozenset[int], place: int) -> tuple[f
     for sign in (1.0, -1.0):
         objective = np.zeros(len(unknown))
         objective[unknown.index(place)] = sign
-        solved = linprog(objective, A_eq=matrix[:, unknown], b_eq=right, bounds=(0, None), method="highs")
+        solved = linprog(objective, A_eq=matrix[:, unknown], b_eq=right, bounds=(1, None), method="highs")
         found.append(float("inf") if solved.status == 3 else sign * float(solved.fun))
     return found[0], found[1]
 
@@ -58,8 +57,8 @@ def fewest(rows: Sequence[Row], held: frozenset[int], least: int, *, seconds: fl
     for number, (p, up) in enumerate(moves):
         first = n + number * n
         equal[number * matrix.shape[0] : (number + 1) * matrix.shape[0], first : first + n] = matrix
-        lower[first : first + n] = -people
-        wanted = max(1.0, least - people[p]) if up else -people[p]
+        lower[first : first + n] = 1 - people
+        wanted = max(1.0, least - people[p]) if up else 1 - people[p]
         lower[first + p] = upper[first + p] = wanted
         for i in range(n):
             row = 2 * (number * n + i)

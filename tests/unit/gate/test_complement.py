@@ -40,11 +40,9 @@ def determined(rows: list[Row], hidden: frozenset[int]) -> list[int]:
     matrix = []
     for equation in equations(rows):
         line = [0.0] * len(unknown)
-        for place in equation.parts:
-            if place in hidden:
-                line[unknown.index(place)] += 1
-        if equation.whole in hidden:
-            line[unknown.index(equation.whole)] -= 1
+        for side, sign in ((equation.left, 1), (equation.right, -1)):
+            for place in hidden.intersection(side):
+                line[unknown.index(place)] += sign
         matrix.append(line)
     if not unknown:
         return []

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kakoi.core.errors import KakoiError, Refused
-from kakoi.enclave.gate.release import MAX_OPEN_LABELS, apply
+from kakoi.enclave.gate.release import apply
+from kakoi.enclave.gate.table import MAX_OPEN_LABELS
 from kakoi.enclave.job import Result
 from kakoi.wire.released import Released, ReleasedStatistics, ReleasedTable
 from unit.engines.parts import column as job_column

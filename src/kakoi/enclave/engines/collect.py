@@ -14,17 +14,20 @@ from kakoi.enclave.job import (
     JobOutput,
     Result,
     ResultColumn,
+    ResultMagnitude,
     ResultStatistics,
     ResultTable,
     ResultValue,
 )
 
+CONTRIBUTIONS: Final = "contributions"
+"""The attribute of a frame (``DataFrame.attrs``) that says, for value columns that are sums or means of magnitudes, what each person adds."""
 BASIS: Final = "basis"
 """The key of a statistics output that says how many people are behind it."""
 
 
-def collect(returned: Any, outputs: Sequence[JobOutput]) -> Result:
-    """The result of a job with these outputs. Raises Stopped (``python.output``, ``engine.rows``, ``engine.text``)."""
+def collect(returned: Any, outputs: Sequence[JobOutput], *, largest: int = 0) -> Result:
+    """The result of a job with these outputs; ``largest``: how many of the largest contributions are stated. Raises Stopped (``python.output``, ``engine.rows``, ``engine.text``)."""
     if type(returned) is not dict or list(map(type, returned)) != [str] * len(returned):
         raise Stopped("python.output", "analyse must return a dict by output name")
     names = {output.name for output in outputs}
@@ -32,7 +35,7 @@ def collect(returned: Any, outputs: Sequence[JobOutput]) -> Result:
         raise Stopped("python.output", "declared are " + ", ".join(sorted(names)))
     return Result(
         outputs=tuple(
-            _table(returned[output.name], output)
+            _table(returned[output.name], output, largest)
             if output.shape == "table"
             else _statistics(returned[output.name], output)
             for output in outputs
@@ -40,7 +43,7 @@ def collect(returned: Any, outputs: Sequence[JobOutput]) -> Result:
     )
 
 
-def _table(frame: Any, output: JobOutput) -> ResultTable:
+def _table(frame: Any, output: JobOutput, largest: int) -> ResultTable:
     import pandas as pd
 
     if not isinstance(frame, pd.DataFrame):
@@ -50,6 +53,7 @@ def _table(frame: Any, output: JobOutput) -> ResultTable:
         raise Stopped("python.output", f"the columns of {output.name} must be {', '.join(declared)}")
     if len(frame) > output.max_rows:
         raise Stopped("engine.rows")
+    stated = _stated(frame, output)
     columns: list[ResultColumn] = []
     counts: tuple[int, ...] = ()
     for place, column in enumerate(output.columns):
@@ -61,8 +65,41 @@ def _table(frame: Any, output: JobOutput) -> ResultTable:
             cells = tuple(map(str, counts))
         else:
             cells = tuple(_number(value, output.name) for value in values)
-        columns.append(ResultColumn(name=column.name, cells=cells, support_rows=(), support_people=(), domain=()))
+        added = stated.get(column.name)
+        columns.append(
+            ResultColumn(
+                name=column.name,
+                cells=cells,
+                support_rows=(),
+                support_people=(),
+                domain=(),
+                magnitudes=() if added is None or not largest else (_magnitude(added, largest, output.name),),
+            )
+        )
     return ResultTable(name=output.name, columns=tuple(columns), rows=counts, people=counts, margins=())
+
+
+def _stated(frame: Any, output: JobOutput) -> dict[str, Sequence[Sequence[Any]]]:
+    """What each person adds to each row of a column, where the analysis says so. Raises Stopped."""
+    stated = frame.attrs.get(CONTRIBUTIONS, {})
+    names = {column.name for column in output.columns if column.role == "value"}
+    if type(stated) is not dict or not set(stated) <= names:
+        raise Stopped("python.output", f"contributions of {output.name} must be a dict by value column")
+    if any(type(rows) is not list or len(rows) != len(frame) for rows in stated.values()):
+        raise Stopped("python.output", f"contributions of {output.name} must have a list for each row")
+    return stated
+
+
+def _magnitude(rows: Sequence[Any], largest: int, name: str) -> ResultMagnitude:
+    totals: list[str | None] = []
+    first: list[str | None] = []
+    for row in rows:
+        if type(row) is not list:
+            raise Stopped("python.output", f"contributions of {name} must have a list for each row")
+        added = sorted((abs(Decimal(_number(value, name) or 0)) for value in row), reverse=True)
+        totals.append(of_number(sum(added, start=Decimal(0))))
+        first += [of_number(value) for value in added[:largest]] + [None] * max(0, largest - len(added))
+    return ResultMagnitude(totals=tuple(totals), largest=tuple(first))
 
 
 def _statistics(values: Any, output: JobOutput) -> ResultStatistics:

@@ -89,4 +89,4 @@ def run(job: Job, tables: Callable[[], Mapping[str, pd.DataFrame]], files: Mappi
         raise
     except BaseException:  # the source may raise anything, SystemExit included
         raise Stopped("python.failed") from None
-    return collect(returned, job.outputs)
+    return collect(returned, job.outputs, largest=job.largest_contributors)

@@ -8,9 +8,11 @@ its support is that of the smallest group that it tells apart:
 
     kind        argument                                 support
     all         any                                      those with a value; a quantile f: 2·min(f, 1-f) of them
-    nonzero     summed                                   those who add something; if nobody does, the whole cell
-    categories  one of two constants, or count(x), or    the smallest group that occurs, missing counting as a group
-                chosen by a condition (CASE, coalesce …)  (and zero, where it is summed)
+    nonzero     summed (also in means and variances)     those who add something; if nobody does, the whole cell
+    categories  one of two constants, or count(x), or    the smallest group that occurs, missing counting as a group, and
+                chosen by a condition (CASE, coalesce …)  so each number that a condition gives to everybody else
+
+Beside sums and means of other arguments the engine states how much the largest contributors add (``Magnitude``): people, not rows.
 """
 
 from __future__ import annotations
@@ -29,6 +31,22 @@ ROW_COLUMN: Final = "kakoi row"
 PERSON_COLUMN: Final = "kakoi person"
 """Names with a space: no declared column can have them, and no query can name them."""
 _NUMBER: Final = re.compile(PATTERN)
+_ADDING: Final = frozenset(
+    [
+        "avg",
+        "mean",
+        "corr",
+        "covar_pop",
+        "covar_samp",
+        "stddev",
+        "stddev_pop",
+        "stddev_samp",
+        "var_pop",
+        "var_samp",
+        "variance",
+    ]
+)
+"""Means and what is made of means of powers: who adds nothing to the sum is not behind them either."""
 
 Term = tuple[int, ...]
 """Places of hidden columns: the first, less the others."""
@@ -68,6 +86,30 @@ class Support:
         return min(rows for rows, _ in present), min(people for _, people in present)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Magnitude:
+    """A sum or mean whose largest contributors the gate judges. Contributions count without their sign (Hundepool et al. 2012, 4.2.1)."""
+
+    argument: str
+    """SQL of what each row adds."""
+    counts: bool
+    """It adds one wherever there is a value."""
+
+    def of_person(self) -> str:
+        """SQL of what one person adds, whose rows are a group."""
+        whole = f"count({self.argument})" if self.counts else f"sum(TRY_CAST({self.argument} AS DOUBLE))"
+        return f"abs({whole})"
+
+    def of_row(self) -> str:
+        """SQL of what one row adds."""
+        return f"abs(TRY_CAST({self.argument} AS DOUBLE))"
+
+
+def figures(contribution: str, largest: int) -> list[str]:
+    """SQL of the sum of all contributions and the list of the largest."""
+    return [f"sum({contribution})", f"max({contribution}, {largest})"]
+
+
 @dataclass(slots=True)
 class Counter:
     """Collects hidden columns for the tables of one query; equal ones are added once.
@@ -78,6 +120,7 @@ class Counter:
 
     tables: Mapping[str, JobTable]
     columns: list[str] = field(default_factory=list)
+    magnitudes: list[Magnitude] = field(default_factory=list)
 
     @property
     def is_additive(self) -> bool:
@@ -143,14 +186,41 @@ class Counter:
         if counts:
             return [self._categories(known, self._missing(known, aggregate))]
         if aggregate.name == "sum":
-            some = self.where(f"({first.sql} <> 0)")
-            if not chosen:
-                return [Support(kind="nonzero", groups=(some,))]
-            none = self.rest(known, some, f"({first.sql} = 0)")
-            return [self._categories(some, none, self._missing(known, aggregate))]
+            return [self._added(first, aggregate, known)]
         factor = 2 * min(aggregate.fraction, 1 - aggregate.fraction)
         found = [Support(kind="all", groups=(known,), factor=factor)]
+        if aggregate.name in _ADDING:
+            return [*found, *(self._added(argument, aggregate, known) for argument in aggregate.arguments)]
         return [*found, self._categories(known, self._missing(known, aggregate))] if chosen else found
+
+    def _added(self, argument: Piece, aggregate: Aggregate, known: Counted) -> Support:
+        """Whoever adds nothing, or what a condition gives to everybody else, is not behind the number."""
+        others = "".join(f" AND ({other.sql} IS NOT NULL)" for other in aggregate.arguments if other is not argument)
+        if not argument.conditional:
+            return Support(kind="nonzero", groups=(self.where(f"({argument.sql} <> 0){others}"),))
+        levels = sorted({"0", *argument.levels})
+        some = self.where(f"({argument.sql} NOT IN ({', '.join(levels)})){others}")
+        if len(levels) == 1:
+            return self._categories(
+                some, self.rest(known, some, f"({argument.sql} = 0){others}"), self._missing(known, aggregate)
+            )
+        rest = [self.where(f"({argument.sql} = {level}){others}") for level in levels]
+        return self._categories(some, *rest, self._missing(known, aggregate))
+
+    def magnitude(self, aggregate: Aggregate) -> int | None:
+        """The place among ``magnitudes`` of what the largest contributors to an aggregate are asked of; None if it is of no such kind.
+
+        Where each row is one person, counts and sums of two known values are frequencies: their support says all.
+        """
+        if aggregate.distinct or not aggregate.arguments or aggregate.name not in ("sum", "avg", "mean", "count"):
+            return None
+        counts = aggregate.name == "count"
+        if self.is_additive and (counts or _two_values(aggregate.arguments[0])):
+            return None
+        found = Magnitude(argument=aggregate.arguments[0].sql, counts=counts)
+        if found not in self.magnitudes:
+            self.magnitudes.append(found)
+        return self.magnitudes.index(found)
 
     def _missing(self, known: Counted, aggregate: Aggregate) -> Counted:
         condition = " OR ".join(f"({argument.sql} IS NULL)" for argument in aggregate.arguments)

@@ -8,19 +8,19 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 from kakoi.enclave.decimals import of_number
 from kakoi.enclave.engines.partfs import part_file_system, path_of
-from kakoi.enclave.engines.sql_cohort import unit_of_row
+from kakoi.enclave.engines.sql_cohort import People, PeopleQuery, unit_of_row
 from kakoi.enclave.engines.sql_count import PERSON_COLUMN, ROW_COLUMN
 from kakoi.enclave.engines.sql_plan import Plan, PlannedColumn, parameters_of, plan
 from kakoi.enclave.engines.sql_private import DATA_COLUMN
 from kakoi.enclave.engines.sql_words import COLUMN_TYPES, FILE_TYPES, literal, quoted
 from kakoi.enclave.failures import Stopped
 from kakoi.enclave.job import (
-    COHORT_PRIME,
     MAX_CELL,
     PLACE_COLUMN,
     SITE_COLUMN,
@@ -28,7 +28,6 @@ from kakoi.enclave.job import (
     JobColumn,
     JobTable,
     Result,
-    ResultCohorts,
     ResultColumn,
     ResultTable,
 )
@@ -36,6 +35,8 @@ from kakoi.enclave.job import (
 if TYPE_CHECKING:
     import duckdb
 
+Records = Sequence[Sequence[Any]]
+Asked = Sequence[tuple[PeopleQuery, Records]]
 _ROW_SHIFT: Final = 2**40
 """Rows of a part have numbers of their own: part · 2^40 + row."""
 
@@ -103,7 +104,7 @@ def run(job: Job, descriptors: Sequence[int], *, memory_megabytes: int, threads:
             return Result(outputs=(planned.private.answer(lambda sql: _rows(connection, sql, values)),))
         connection.execute(statements[0], values) if values else connection.execute(statements[0])
         records = connection.fetchmany(job.outputs[0].max_rows + 1)
-        cohorts = _cohorts(connection, planned, values)
+        asked = [(query, _rows(connection, query.sql, values)) for query in planned.queries]
     except duckdb.Error:
         # Its text can hold cells (a failed conversion quotes the value).
         raise Stopped("sql.failed") from None
@@ -111,23 +112,7 @@ def run(job: Job, descriptors: Sequence[int], *, memory_megabytes: int, threads:
         connection.close()
     if len(records) > job.outputs[0].max_rows:
         raise Stopped("engine.rows")
-    return Result(outputs=(_table(job.outputs[0].name, planned, records, cohorts),))
-
-
-Cohorts = dict[str, dict[tuple[tuple[str | None, ...], int], list[int]]]
-"""By table, then by a row's labels (None where summed over) and margin bits: the power sums of its people."""
-
-
-def _cohorts(connection: duckdb.DuckDBPyConnection, planned: Plan, values: dict[str, Any]) -> Cohorts:
-    found: Cohorts = {}
-    for query in planned.cohorts:
-        rows = found.setdefault(query.table, {})
-        for record in _rows(connection, query.sql, values):
-            labels: list[str | None] = [None] * planned.groups
-            for place, value in zip(query.groups, record, strict=False):
-                labels[place] = _label(value)
-            rows[tuple(labels), query.mask] = [int(s or 0) % COHORT_PRIME for s in record[len(query.groups) :]]
-    return found
+    return Result(outputs=(_table(job.outputs[0].name, planned, records, asked),))
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, sql: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
@@ -192,52 +177,55 @@ def _part_types(connection: duckdb.DuckDBPyConnection, table: JobTable, path: st
     return types
 
 
-def _table(name: str, planned: Plan, records: Sequence[Sequence[Any]], cohorts: Cohorts) -> ResultTable:
+def _table(name: str, planned: Plan, records: Records, asked: Asked) -> ResultTable:
     width = len(planned.columns)
     hidden = [[int(value or 0) for value in record[width : width + planned.hidden]] for record in records]
     cells = [planned.cell.of(counts) for counts in hidden]
     margins: list[int] = []
     if planned.margins:
         margins = [sum(int(bit) << i for i, bit in enumerate(record[-planned.groups :])) for record in records]
+    masks = _shown_order(planned, margins)
     columns = [
         _column(column, [record[place] for record in records], hidden, cells)
         for place, column in enumerate(planned.columns)
     ]
-    masks = _shown_order(planned, margins)
+    people = _people(planned, records, asked, columns, masks)
     return ResultTable(
         name=name,
-        columns=tuple(columns),
+        columns=tuple(
+            replace(column, magnitudes=people.magnitudes(wanted.magnitudes))
+            for wanted, column in zip(planned.columns, columns, strict=True)
+        ),
         rows=tuple(rows for rows, _ in cells),
         people=tuple(people for _, people in cells),
         margins=masks,
-        cohorts=_inline(planned, records) if planned.inline_cohort else _matched(planned, columns, masks, cohorts),
+        cohorts=people.cohorts(),
     )
 
 
-def _inline(planned: Plan, records: Sequence[Sequence[Any]]) -> tuple[ResultCohorts, ...]:
-    first = len(planned.columns) + planned.hidden
-    sums = tuple(int(s or 0) % COHORT_PRIME for record in records for s in record[first : first + planned.terms])
-    return (ResultCohorts(table=planned.inline_cohort, sums=sums),)
-
-
-def _matched(
-    planned: Plan, columns: Sequence[ResultColumn], masks: Sequence[int], cohorts: Cohorts
-) -> tuple[ResultCohorts, ...]:
-    groups = [
-        column.cells
-        for planned_column, column in zip(planned.columns, columns, strict=True)
-        if planned_column.declared.role == "group"
+def _people(
+    planned: Plan, records: Records, asked: Asked, columns: Sequence[ResultColumn], masks: Sequence[int]
+) -> People:
+    if planned.inline:
+        first = len(planned.columns) + planned.hidden
+        return People(planned.people, {planned.inline: [record[first : first + planned.asked] for record in records]})
+    cells = [
+        column.cells for wanted, column in zip(planned.columns, columns, strict=True) if wanted.declared.role == "group"
     ]
-    height = len(columns[0].cells)
-    nobody = [0] * planned.terms
     keys = [
-        (tuple(None if mask >> place & 1 else cells[row] for place, cells in enumerate(groups)), mask)
-        for row, mask in enumerate(masks or (0,) * height)
+        (tuple(None if mask >> place & 1 else labels[row] for place, labels in enumerate(cells)), mask)
+        for row, mask in enumerate(masks or (0,) * len(records))
     ]
-    return tuple(
-        ResultCohorts(table=table, sums=tuple(s for key in keys for s in found.get(key, nobody)))
-        for table, found in cohorts.items()
-    )
+    found: dict[str, dict[tuple[tuple[str | None, ...], int], Sequence[Any]]] = {}
+    for query, answer in asked:
+        rows = found.setdefault(query.table, {})
+        for record in answer:
+            labels: list[str | None] = [None] * planned.groups
+            for place, value in zip(query.groups, record, strict=False):
+                labels[place] = _label(value)
+            rows[tuple(labels), query.mask] = record[len(query.groups) :]
+    nobody = (None,) * planned.asked
+    return People(planned.people, {table: [rows.get(key, nobody) for key in keys] for table, rows in found.items()})
 
 
 def _shown_order(planned: Plan, masks: Sequence[int]) -> tuple[int, ...]:

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from kakoi.core.errors import Fatal
-from kakoi.enclave.engines.sql_cohort import CohortQuery, cohort_queries, sums, unit_column
-from kakoi.enclave.engines.sql_count import Counted, Counter, Support
+from kakoi.enclave.engines.sql_cohort import PeopleAsked, PeopleQuery, people_queries, sums, unit_column
+from kakoi.enclave.engines.sql_count import Counted, Counter, Support, figures
 from kakoi.enclave.engines.sql_from import Source, read_from
 from kakoi.enclave.engines.sql_private import PrivatePlan, PrivateWriter
 from kakoi.enclave.engines.sql_read import (
@@ -65,12 +65,16 @@ class PlannedColumn:
 
     declared: JobOutputColumn
     supports: tuple[Support, ...] = ()
+    magnitudes: tuple[int, ...] = ()
+    """Of which of the plan's magnitudes it is made."""
     domain: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """SQL to execute. Its columns are the declared ones in order, then ``hidden`` counts, then one margin bit per group."""
+    """SQL to execute. Its columns are the declared ones in order, then ``hidden`` counts, then, if people are asked about inline, power
+    sums and figures of each magnitude, then one margin bit per group.
+    """
 
     sql: str
     columns: tuple[PlannedColumn, ...]
@@ -83,13 +87,18 @@ class Plan:
     margins: bool
     parameters: frozenset[str]
     """Those that the query uses."""
-    inline_cohort: str
-    """Table whose people the last hidden columns before the margin bits sum up; empty if they do not."""
-    terms: int
-    cohorts: tuple[CohortQuery, ...]
-    """Queries of their own for everybody else's."""
+    inline: str
+    """Table whose people the query itself tells about; empty if it does not."""
+    people: PeopleAsked
+    queries: tuple[PeopleQuery, ...]
+    """Where the query itself does not: queries of their own."""
     private: PrivatePlan | None
     """Asked in place of all this where owners demand noise."""
+
+    @property
+    def asked(self) -> int:
+        """Columns about people, of the query itself or of each query of their own."""
+        return self.people.terms + 2 * len(self.people.magnitudes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +197,7 @@ class _Writer:
         groups: Sequence[Piece],
         condition: Piece | None,
     ) -> None:
-        self.terms, self.rows_per_person = job.cohort_terms, job.rows_per_person
+        self.terms, self.largest, self.rows_per_person = job.cohort_terms, job.largest_contributors, job.rows_per_person
         self.output, self.source, self.scope = job.outputs[0], source, scope
         self.items, self.groups, self.condition = items, groups, condition
         self.counter = Counter(source.tables)
@@ -207,8 +216,9 @@ class _Writer:
             raise Stopped("sql.output", "every GROUP BY expression must be shown")
         pieces = [piece for piece, _ in read_items]
         margins = self._margins(node)
-        inline = self._inline_cohort()
-        sql = self._text(pieces, node, margins, sums(unit_column(inline), self.terms) if inline else [])
+        people = PeopleAsked(terms=self.terms, magnitudes=tuple(self.counter.magnitudes), largest=self.largest)
+        inline = next(iter(self.source.tables)) if self.counter.is_additive else ""
+        sql = self._text(pieces, node, margins, _inline(people, inline) if inline else [])
         self._same_meaning(pieces, sql, parse)
         return Plan(
             sql=sql,
@@ -219,9 +229,9 @@ class _Writer:
             shown=tuple(sorted(self.position, key=self.position.__getitem__)),
             margins=bool(margins),
             parameters=frozenset(p for p in self.scope.parameters if _uses(p, [*pieces, *self._conditions()])),
-            inline_cohort=self.source.tables[inline].name if inline else "",
-            terms=self.terms,
-            cohorts=() if inline or not self.terms else self._cohort_queries(margins),
+            inline=self.source.tables[inline].name if inline else "",
+            people=people,
+            queries=self._people_queries(people, margins) if not inline and (people.terms or people.magnitudes) else (),
             private=self._private(pieces, margins) if self.rows_per_person else None,
         )
 
@@ -232,21 +242,17 @@ class _Writer:
         writer = PrivateWriter(self.output, self.source, self.scope, self.condition, self.rows_per_person)
         return writer.write(pieces, [self.groups[n] for n in shown], [self.position[n] - 1 for n in shown])
 
-    def _inline_cohort(self) -> str:
-        """The alias of the one table with a row per person, whose people are summed up on the way; else empty."""
-        return next(iter(self.source.tables)) if self.terms and self.counter.is_additive else ""
-
-    def _cohort_queries(self, margins: list[list[int]]) -> tuple[CohortQuery, ...]:
+    def _people_queries(self, people: PeopleAsked, margins: list[list[int]]) -> tuple[PeopleQuery, ...]:
         shown = sorted(self.position, key=self.position.__getitem__)
         sets = margins or [list(range(len(self.groups)))]
         return tuple(
-            cohort_queries(
+            people_queries(
                 self.source.tables,
+                people,
                 source=self.source.sql,
                 condition=self.condition.sql if self.condition is not None else None,
                 groups=[self.groups[number].sql for number in shown],
                 groupings=[[place for place, number in enumerate(shown) if number in one] for one in sets],
-                terms=self.terms,
             )
         )
 
@@ -277,7 +283,12 @@ class _Writer:
             self._counts_people(piece, declared.name)
             return PlannedColumn(declared=declared)
         supports = [support for aggregate in piece.aggregates for support in self.counter.supports(aggregate)]
-        return PlannedColumn(declared=declared, supports=tuple(supports))
+        magnitudes = [self.counter.magnitude(aggregate) for aggregate in piece.aggregates] if self.largest else []
+        return PlannedColumn(
+            declared=declared,
+            supports=tuple(supports),
+            magnitudes=tuple(dict.fromkeys(place for place in magnitudes if place is not None)),
+        )
 
     def _counts_people(self, piece: Piece, name: str) -> None:
         aggregate = piece.aggregates[0]
@@ -300,10 +311,10 @@ class _Writer:
             raise Stopped("sql.not-allowed", "the same grouping twice")
         return sets
 
-    def _text(self, pieces: Sequence[Piece], node: Node, margins: list[list[int]], cohort: Sequence[str]) -> str:
+    def _text(self, pieces: Sequence[Piece], node: Node, margins: list[list[int]], people: Sequence[str]) -> str:
         shown = [f"{piece.sql} AS {quoted(f'c{i}')}" for i, piece in enumerate(pieces)]
         bits = [f"GROUPING({group.sql})" for group in self.groups] if margins else []
-        text = f"SELECT {', '.join([*shown, *self.counter.columns, *cohort, *bits])} FROM {self.source.sql}"  # noqa: S608 - our own text, parsed again below
+        text = f"SELECT {', '.join([*shown, *self.counter.columns, *people, *bits])} FROM {self.source.sql}"  # noqa: S608 - our own text, parsed again below
         if self.condition is not None:
             text += f" WHERE {self.condition.sql}"
         if not self.groups:
@@ -354,6 +365,12 @@ class _Writer:
                 "expected the engine's text to parse to what was judged, got something else",
                 hint="this is an error in Kakoi or a new DuckDB: report it with the query",
             )
+
+
+def _inline(people: PeopleAsked, alias: str) -> list[str]:
+    """SQL about people where each row is one, for the query itself."""
+    wanted = sums(unit_column(alias), people.terms) if people.terms else []
+    return wanted + [sql for magnitude in people.magnitudes for sql in figures(magnitude.of_row(), people.largest)]
 
 
 def _uses(name: str, pieces: Sequence[Piece]) -> bool:

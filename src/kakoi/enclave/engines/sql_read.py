@@ -90,6 +90,8 @@ class Piece:
     kind: Kind = "?"
     total: bool = False
     """It cannot fail, whatever is in a row (``sql_total``)."""
+    levels: frozenset[str] = frozenset()
+    """Numbers that it gives to whoever a condition does not choose (``CASE … ELSE 0.5 END``)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,7 +303,13 @@ def _operator(node: Node, scope: Scope, where: Where, depth: int) -> Piece:
     together = common([part.kind for part in parts])
     fits = _decides(parts[0]) if node["type"] == "OPERATOR_NOT" else together != "?"
     kind = together if value else "truth"
-    return _made(sql, tree, parts, kind=kind, fits=fits, boolean=not value, conditional=True)
+    made = _made(sql, tree, parts, kind=kind, fits=fits, boolean=not value, conditional=True)
+    return replace(made, levels=_levels(parts)) if value else made
+
+
+def _levels(results: Sequence[Piece]) -> frozenset[str]:
+    found = frozenset(c for result in results if not result.bare for c in result.constants or () if c is not None)
+    return frozenset(c for c in found if _NUMBER.fullmatch(c)).union(*(result.levels for result in results))
 
 
 def _between(node: Node, scope: Scope, where: Where, depth: int) -> Piece:
@@ -343,6 +351,7 @@ def _case(node: Node, scope: Scope, where: Where, depth: int) -> Piece:
         boolean=boolean,
         conditional=True,
         constants=tuple(sorted(constants, key=str)) if known else None,
+        levels=_levels(results),
     )
 
 

@@ -11,6 +11,7 @@ from kakoi.contract.rules import demands_noise
 from kakoi.contract.sign import Signed
 from kakoi.core.encoding import framed, sha256
 from kakoi.core.errors import Refused
+from kakoi.enclave.gate.dominance import largest_contributors
 from kakoi.enclave.job import (
     COHORT_PRIME,
     Job,
@@ -38,6 +39,7 @@ def job_for(agreement: Agreement, request: RunRequest) -> Job:
         outputs=_outputs(analysis),
         cohort_terms=cohort_terms(agreement) if analysis.engine == "sql" else 0,
         rows_per_person=_noisy_rows(agreement),
+        largest_contributors=_largest(agreement),
     )
 
 
@@ -54,6 +56,12 @@ def _noisy_rows(agreement: Agreement) -> int:
     return min(rule.rows_per_person for rule in rules) if demands_noise(rules) else 0
 
 
+def _largest(agreement: Agreement) -> int:
+    """Largest contributors that the gate asks about; none where numbers leave with noise, which protects them."""
+    rules = [entry.rules for entry in agreement.contract.data]
+    return 0 if demands_noise(rules) else largest_contributors(rules)
+
+
 def cohort_terms(agreement: Agreement) -> int:
     """Power sums that tell fewer than k different people from more, k the strictest owner's; 0 if no owner asks.
 
@@ -62,7 +70,7 @@ def cohort_terms(agreement: Agreement) -> int:
     if demands_noise(entry.rules for entry in agreement.contract.data):
         return 0
     least = max(entry.rules.cohort_difference for entry in agreement.contract.data)
-    return 2 * least if least > 1 else 0
+    return 2 * least - 1 if least > 1 else 0
 
 
 def _outputs(analysis: Analysis) -> tuple[JobOutput, ...]:
