@@ -147,7 +147,7 @@ def _job(engine: str, source: str) -> Job:
         tables=(table,),
         parameters=(),
         outputs=(output,),
-        cohort_terms=5,
+        cohort_terms=6,
         largest_contributors=2,
     )
 

@@ -90,7 +90,7 @@ def job(
     *,
     engine: str = "sql",
     parameters: Mapping[str, object] | None = None,
-    cohort_terms: int = 5,
+    cohort_terms: int = 6,
     largest_contributors: int = 2,
 ) -> Job:
     types = {int: "integer", float: "number", str: "string"}

@@ -8,7 +8,8 @@ of about 2^-62. This is the syndrome of a Reed-Solomon code; docs/adr/0100 compa
 
 Compared with everything released earlier are: every row whose numbers leave, and everything that adding up such rows gives (the total,
 and the totals by each group column), so that a small cell that was held back in one table cannot be had as the difference of another
-table's row and the sum of what was shown. What conflicts is held back, the smallest cell first, until nothing conflicts.
+table's row and the sum of what was shown; and what a margin has besides the rows below it that are shown, so that later a cell that was held
+back only to protect another cannot be had by itself. What conflicts is held back, the smallest cell first, until nothing conflicts.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Annotated, ClassVar, Final
 
 from kakoi.core.limits import Digest, Limit, Name
 from kakoi.core.records import Record
+from kakoi.enclave.gate.complement import Row, equations
 from kakoi.enclave.job import COHORT_PRIME, MAX_COHORT_TERMS, ResultTable
 
 _MOST_SUMS: Final = 50_000
@@ -132,7 +134,27 @@ def told(found: ResultTable, labels: Sequence[tuple[str | None, ...]], shown: It
             for row in mine:
                 groups.setdefault(tuple(labels[row][place] for place in kept), []).append(row)
             out += [Told(rows=tuple(g), sums=_added(by_row, g)) for g in groups.values() if len(g) > 1]
-    return out
+    return [*out, *_remainders(found, labels, by_row)]
+
+
+def _remainders(
+    found: ResultTable, labels: Sequence[tuple[str | None, ...]], by_row: Mapping[int, Mapping[str, Sums]]
+) -> Iterator[Told]:
+    """What is held back of each margin that is shown, all of it together: the margin less the rows below it that are shown."""
+    rows = [
+        Row(labels=label, mask=mask, people=people)
+        for label, mask, people in zip(labels, found.margins, found.people, strict=False)
+    ]
+    for equation in equations(rows):
+        for whole, parts in ((equation.left, equation.right), (equation.right, equation.left)):
+            seen = [part for part in parts if part in by_row]
+            if len(whole) == 1 and whole[0] in by_row and seen and len(seen) < len(parts):
+                shown = _added(by_row, seen)
+                left = {
+                    table: tuple((a - b) % COHORT_PRIME for a, b in zip(sums, shown[table], strict=True))
+                    for table, sums in by_row[whole[0]].items()
+                }
+                yield Told(rows=(whole[0], *seen), sums=left)
 
 
 def _subsets(places: Sequence[int], rows: int) -> Iterator[tuple[int, ...]]:

@@ -37,7 +37,7 @@ def contributions(magnitude: ResultMagnitude, rows: int) -> Iterator[Contributio
     """Those of each row; None where a total is no number. Raises Malformed for another shape, or text that is no number."""
     width, left = divmod(len(magnitude.largest), rows) if rows else (0, 0)
     if len(magnitude.totals) != rows or left:
-        raise Malformed("gate.magnitude", "expected contributions for each row, got others")
+        raise Malformed("record.range", "expected contributions for each row, got others")
     for row, total in enumerate(magnitude.totals):
         largest = tuple(decimals.parse(n) for n in magnitude.largest[row * width : (row + 1) * width] if n is not None)
         yield None if total is None else Contributions(total=decimals.parse(total), largest=largest)

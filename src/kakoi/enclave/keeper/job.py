@@ -70,7 +70,7 @@ def cohort_terms(agreement: Agreement) -> int:
     if demands_noise(entry.rules for entry in agreement.contract.data):
         return 0
     least = max(entry.rules.cohort_difference for entry in agreement.contract.data)
-    return 2 * least - 1 if least > 1 else 0
+    return 2 * least if least > 1 else 0
 
 
 def _outputs(analysis: Analysis) -> tuple[JobOutput, ...]:
