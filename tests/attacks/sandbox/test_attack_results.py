@@ -27,7 +27,7 @@ import numpy as np, pandas as pd
 SECRET = 'Smi' + 'th, born 1950'
 def good(**more): return pd.DataFrame({'g': ['a', 'b'], 'n': [10, 10], 'v': [1.0, 2.0]} | more)
 def raw(outputs): os.write(3, json.dumps({'kind': 'kakoi/engine-result/v1', 'outputs': outputs}, sort_keys=True, separators=(',', ':')).encode()); os._exit(0)
-def col(name, cells, **more): return {'cells': cells, 'domain': [], 'name': name, 'support_people': [], 'support_rows': []} | more
+def col(name, cells, **more): return {'cells': cells, 'domain': [], 'magnitudes': [], 'name': name, 'support_people': [], 'support_rows': []} | more
 def tab(columns, counts, **more): return {'cohorts': [], 'columns': columns, 'kind': 'table', 'margins': [], 'name': 'o', 'people': counts, 'rows': counts} | more
 """
 

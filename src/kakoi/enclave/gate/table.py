@@ -102,7 +102,8 @@ class Table:
             if column.role != "group":
                 small, large = few | self._unsupported(place), self._dominated(place)
                 self._did |= {"minimum"} if small else set()
-                self._did |= {"dominance"} if large else set()
+                # Of a number that is held back anyway, what its people's contributions are like is not told.
+                self._did |= {"dominance"} if large - small else set()
                 self.hidden[place] = small | large | more
 
     def also_hide(self, place: int, rows: frozenset[int]) -> None:
