@@ -23,7 +23,7 @@ from kakoi.hub.serve import HubServer, running
 from kakoi.hub.settings import Limits, Settings
 from kakoi.net.caller import Patience
 from kakoi.net.client import HubClient
-from support.clouds import Cloud, azure, s3
+from support.clouds import Cloud, azure, google, s3
 from support.hub_client import client_of
 from unit.hub.hubkit import ZERO, World, put_all
 
@@ -32,13 +32,13 @@ PATIENT = Patience(attempts=4, backoff=0.01)
 Call = Callable[..., Awaitable[Any]]
 
 
-@pytest.fixture(scope="module", params=["s3", "azure"])
+@pytest.fixture(scope="module", params=["s3", "azure", "google"])
 def cloud(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     if request.param == "azure":
         with azure(tmp_path_factory.mktemp("azurite")) as made:
             yield made
     else:
-        with s3() as made:
+        with s3() if request.param == "s3" else google() as made:
             yield made
 
 
@@ -215,12 +215,27 @@ def test_addresses_that_are_none(tmp_path: Path, url: str) -> None:
     assert caught.value.code == "hub.blobs-url"
 
 
-def test_credentials_go_nowhere_in_clear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Plain http only to this machine: with an endpoint elsewhere not a byte leaves."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://198.51.100.1:9000")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    made = remote.RemoteBlobs("s3://bucket")
+_AWAY, _HERE = "http://198.51.100.1:9000", "http://127.0.0.1:1"
+_AWS, _GOOGLE = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}, {"GOOGLE_BEARER_TOKEN": "test"}
+
+
+@pytest.mark.parametrize(
+    ("url", "environment"),
+    [
+        ("s3://bucket", _AWS | {"AWS_ENDPOINT_URL": _AWAY}),
+        ("gs://bucket", _GOOGLE | {"GOOGLE_BASE_URL": _AWAY}),
+        ("gs://bucket", _GOOGLE | {"GOOGLE_BASE_URL": _AWAY, "AWS_ENDPOINT_URL": _HERE}),
+    ],
+    ids=["s3", "google", "google-beside-an-emulator-of-s3"],
+)
+def test_credentials_go_nowhere_in_clear(
+    url: str, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plain http only to this machine: with an endpoint elsewhere not a byte leaves, whatever another cloud's endpoint is."""
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    made = remote.RemoteBlobs(url)
     with pytest.raises(Unavailable) as caught:
         asyncio.run(made.size(BlobId(ZERO)))
     assert caught.value.code == "hub.storage"
+    assert "builder error" in str(caught.value.__cause__), "refused before a connection is tried"

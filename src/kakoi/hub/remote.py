@@ -33,14 +33,12 @@ _AT_ONCE: Final = 2
 _USED: Final = ".used"
 """Where empty objects say when a blob was last asked for: their own age. Stores cannot change an object's age itself."""
 URL_FILE: Final = "blobs.url"
-_SCHEMES: Final = ("s3", "az", "gs")
-_ENDPOINTS: Final = (
-    "AWS_ENDPOINT_URL_S3",
-    "AWS_ENDPOINT_URL",
-    "AWS_ENDPOINT",
-    "AZURE_STORAGE_ENDPOINT",
-    "AZURE_ENDPOINT",
-)
+_ENDPOINTS: Final = {
+    "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+    "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+    "gs": ("GOOGLE_BASE_URL",),
+}
+"""Schemes, and what in the environment names another endpoint for each."""
 _RETRIES: Final[Any] = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}
 
 
@@ -51,7 +49,7 @@ class RemoteBlobs(Blobs):
         options: Any = {
             "timeout": timedelta(seconds=timeout_seconds),
             "connect_timeout": timedelta(seconds=min(timeout_seconds, 5)),
-            "allow_http": _all_loopback(),
+            "allow_http": _all_loopback(urlsplit(url).scheme),
         }
         try:
             store = from_url(url, client_options=options, retry_config=_RETRIES)
@@ -124,9 +122,10 @@ class RemoteBlobs(Blobs):
                 return
 
 
-def _all_loopback() -> bool:
-    """True if the environment names endpoints and all of them are on this machine (emulators): only those may go without TLS."""
-    named = [urlsplit(os.environ[name]).hostname for name in _ENDPOINTS if os.environ.get(name)]
+def _all_loopback(scheme: str) -> bool:
+    """True if the environment names endpoints for this scheme, all on this machine (emulators): only those may go without TLS."""
+    names = _ENDPOINTS.get(scheme, ())
+    named = [urlsplit(os.environ[name]).hostname for name in names if os.environ.get(name)]
     return bool(named) and all(host in LOOPBACK for host in named)
 
 
@@ -153,7 +152,7 @@ def open_blobs(settings: Settings) -> Blobs:
     url = blobs_url(settings)
     if not url:
         return LocalBlobs(settings.directory / "blobs", keep_free=settings.limits.free_bytes)
-    if urlsplit(url).scheme not in _SCHEMES:
+    if urlsplit(url).scheme not in _ENDPOINTS:
         raise Misuse(
             "hub.blobs-url",
             "expected the address of an object store, got another",
