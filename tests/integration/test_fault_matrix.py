@@ -10,8 +10,8 @@ import hashlib
 import io
 import os
 import shutil
-import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -120,6 +120,8 @@ class Run:
     patch: pytest.MonkeyPatch
     data: bytes
     hit: bool = False
+    injected: int = 0
+    """How often the fault really came: counted where it is made, not where it was asked for."""
     id: ObjectId = NOBODY
     confirmed: list[Envelope] = field(default_factory=list)
 
@@ -144,7 +146,10 @@ class Run:
         left, usage = [1], shutil.disk_usage
 
         def full(path: Any) -> Any:
-            return usage(path)._replace(free=-1) if left and left.pop() else usage(path)
+            if not left:
+                return usage(path)
+            self.injected += left.pop()
+            return usage(path)._replace(free=-1)
 
         with self.patch.context() as patch:
             patch.setattr(shutil, "disk_usage", full)
@@ -154,21 +159,39 @@ class Run:
     def _broken_storage(self, *, after: bool, error: KakoiError | None = None) -> Iterator[None]:
         """The next commit, and the next call of the blob storage, fail: before anything is done, or after all of it."""
         said = error or Unavailable("hub.database", "expected the database to answer, got none")
+        text = "No space left on device" if error else "storage failed"
         commit, left = Database._commit, [1]
 
         def committing(database: Database, batch: Any) -> Any:
-            if left and not after and left.pop():
+            if left and not after:
+                self.injected += left.pop()
                 raise said
             done = commit(database, batch)
-            if left and after and left.pop():
+            if left:
+                self.injected += left.pop()
                 raise said
             return done
 
         with self.patch.context() as patch:
             patch.setattr(Database, "_commit", committing)
             for name in ("rename_async", "get_async"):
-                patch.setattr(obstore, name, _failing(getattr(obstore, name), after=after))
+                patch.setattr(obstore, name, self._failing(getattr(obstore, name), text, after=after))
             yield
+
+    def _failing(self, original: Any, text: str, *, after: bool) -> Any:
+        left = [1]
+
+        async def wrapped(*args: Any, **named: Any) -> Any:
+            if left and not after:
+                self.injected += left.pop()
+                raise GenericError(text)
+            result = await original(*args, **named)
+            if left:
+                self.injected += left.pop()
+                raise GenericError(text)
+            return result
+
+        return wrapped
 
     def _cut_before(self, call: Callable[[], Any], _: object) -> Any:
         return self._cut(call, after=False)
@@ -182,6 +205,7 @@ class Run:
         @contextmanager
         def cutting(caller: Caller, sent: Call) -> Iterator[Any]:
             cut = bool(left) and left.pop()
+            self.injected += cut
             if cut and not after:
                 raise Unavailable("hub.cut", "expected an answer, got a closed connection")
             with original(caller, sent) as answer:
@@ -193,34 +217,69 @@ class Run:
             patch.setattr(Caller, "once", cutting)
             return call()
 
+    @contextmanager
+    def _sent(self) -> Iterator[list[Call]]:
+        """What is sent to the hub meanwhile."""
+        original, sent = Caller.once, list[Call]()
+
+        @contextmanager
+        def counting(caller: Caller, call: Call) -> Iterator[Any]:
+            sent.append(call)
+            with original(caller, call) as answer:
+                yield answer
+
+        with self.patch.context() as patch:
+            patch.setattr(Caller, "once", counting)
+            yield sent
+
     def _duplicate(self, call: Callable[[], Any], _: object) -> Any:
         first = call()
-        if self.cell.step != "claim":  # a second claim is another claim
-            call()
+        with self._sent() as sent:
+            second = call()
+        self.injected += len(sent)
+        if self.cell.step == "claim":
+            assert (first is None, second) == (False, None), "one run is given once"
         return first
 
     def _at_once(self, call: Callable[[], Any], _: object) -> Any:
-        if self.cell.step == "claim":
-            return call()
-        thread = threading.Thread(target=partial(_quietly, call))
-        thread.start()
-        try:
-            return call()
-        finally:
-            thread.join(timeout=60)
+        with self._sent() as sent, ThreadPoolExecutor(1) as pool:
+            other = pool.submit(partial(_quietly, call))
+            mine = call()
+            theirs = other.result(timeout=60)
+        self.injected += len(sent) - 1
+        if self.cell.step != "claim":
+            return mine
+        assert (mine is None) != (theirs is None), "one run is given once"
+        return mine or theirs
 
     def _reorder(self, call: Callable[[], Any], following: Callable[[], Any] | None) -> Any:
-        if following is not None:
+        """What follows arrives first; the last two are themselves first, and what went before them comes late, or again."""
+        assert following is not None
+        late = self.cell.step in ("result", "finish")  # "done" ahead of its result: see LIMITATIONS
+        done = call() if late else None
+        with self._sent() as sent:
             _quietly(following)
-        return call()
+        self.injected += len(sent)
+        return done if late else call()
 
     def _clock_forward(self, call: Callable[[], Any], _: object) -> Any:
-        self.clock.offset += HOUR
-        return call()
+        return self._jump(call, HOUR)
 
     def _clock_back(self, call: Callable[[], Any], _: object) -> Any:
-        self.clock.offset -= HOUR
-        return call()
+        return self._jump(call, -HOUR)
+
+    def _jump(self, call: Callable[[], Any], seconds: int) -> Any:
+        """From here on the hub's clock is off; it has looked at it."""
+        original = Clock.__call__
+
+        def reading(clock: Clock) -> int:
+            self.injected += 1
+            return original(clock)
+
+        self.clock.offset += seconds
+        with self.patch.context() as patch:
+            patch.setattr(Clock, "__call__", reading)
+            return call()
 
     # -- the run
 
@@ -249,7 +308,12 @@ class Run:
 
     def _claimed(self) -> Claim:
         try:
-            claim = self.step("claim", lambda: self.hub.claim(enclave="test", seconds=LEASE, wait=0))
+            _, early = self.world.session(self.id, 1)
+            claim = self.step(
+                "claim",
+                lambda: self.hub.claim(enclave="test", seconds=LEASE, wait=0),
+                lambda: self.hub.put_object(early, claim="f" * 64),
+            )
         except Unavailable:
             claim = None  # it may have been given, and its token lost: it ends by itself
         if claim is None:
@@ -278,9 +342,9 @@ class Run:
         self.step("download", self._download, lambda: self.hub.renew(claim))
         self.step("renew", lambda: self.hub.renew(claim), upload)
         self.step("upload", upload, lambda: self.put(passport, token))
-        self.step("passport", lambda: self.put(passport, token), upload)
+        self.step("passport", lambda: self.put(passport, token), lambda: self.put(result, token))
         self.step("result", lambda: self.put(result, token), lambda: self.put(passport, token))
-        self.step("finish", lambda: self.hub.finish(claim), lambda: self.put(result, token))
+        self.step("finish", lambda: self.hub.finish(claim), lambda: self.hub.renew(claim))
 
     def _parts(self, attempt: int) -> dict[str, Any]:
         return {"run": self.id, "contract": self.world.contract.payload_id, "attempt": attempt}
@@ -293,7 +357,8 @@ class Run:
 
     def verify(self) -> None:
         """Nothing lost, nothing twice, log consistent."""
-        assert self.hit, "the fault never came"
+        assert self.hit, "the step never came"
+        assert self.injected > 0, "the fault never came"
         assert self.hub.run(self.id).state == "done"
         (item,) = self.hub.feed(kinds=("kakoi/result/v1", "kakoi/run-failure/v1"), refs={"run": self.id}).items
         found = self.hub.feed(kinds=(PASSPORT_KIND,), refs={"run": self.id}).items
@@ -315,25 +380,12 @@ def dsse_member(envelope: Envelope, name: str) -> str:
     return str(loads(envelope.payload, limit=100_000)[name])
 
 
-def _quietly(call: Callable[[], Any]) -> None:
+def _quietly(call: Callable[[], Any]) -> Any:
+    """What it gives, or None if it is refused."""
     try:
-        call()
+        return call()
     except KakoiError:
-        return
-
-
-def _failing(original: Any, *, after: bool) -> Any:
-    left = [1]
-
-    async def wrapped(*args: Any, **named: Any) -> Any:
-        if left and not after and left.pop():
-            raise GenericError("storage failed")
-        result = await original(*args, **named)
-        if left and after and left.pop():
-            raise GenericError("storage failed, it said")
-        return result
-
-    return wrapped
+        return None
 
 
 @pytest.mark.parametrize("cell", PARAMETERS)
@@ -354,6 +406,20 @@ def test_the_table_is_whole() -> None:
     assert set(TABLE) >= QUICK
     deaths = {param.values for param in test_crash.MATRIX}
     assert deaths == {(victim, step) for victim in ("hub", "broker", "enclave") for step in test_crash.STEPS}
+
+
+def test_a_cell_whose_fault_does_not_come_is_red(
+    server: HubServer, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each fault counts where it is made: with nothing to do at its step, none counts, and the cell fails."""
+    with client_of(server, patience=Patience(attempts=6, backoff=0.01), pause=lambda _: None) as hub:
+        for fault in FAULTS:
+            run = Run(server, hub, World(), clock, Cell("finish", fault), monkeypatch, b"")
+            run.step("finish", lambda: None, lambda: None)
+            assert run.hit
+            assert run.injected <= 0, fault
+            with pytest.raises(AssertionError, match="the fault never came"):
+                run.verify()
 
 
 def test_the_hub_keeps_its_directory_together(server: HubServer) -> None:
