@@ -82,7 +82,7 @@ def run(
 
 
 def _said(kind: str, sender: str) -> None:
-    err.print(t("run.step", what=kind.split("/")[1], who=sender or t("run.enclave")))
+    err.print(t("run.step", what=t(f"run.message.{kind.split('/')[1]}"), who=sender or t("run.enclave")))
 
 
 def _waiting(waiting: Waiting) -> str:

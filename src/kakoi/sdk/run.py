@@ -43,7 +43,7 @@ from kakoi.wire.messages import (
 from kakoi.wire.request import check_parameters
 from kakoi.wire.result import ResultFile
 
-_KINDS: Final = (
+TOLD_KINDS: Final = (
     Challenge.KIND,
     Session.KIND,
     KeyGrant.KIND,
@@ -54,6 +54,7 @@ _KINDS: Final = (
     SealedResult.KIND,
     *waiting.KINDS,
 )
+"""Messages of a run that an analyst is told of as they arrive."""
 Tell = Callable[[str, str], None]
 """Progress: the kind of message that arrived, and who sent it (empty for an enclave)."""
 
@@ -126,11 +127,11 @@ class Following:
 
         Raises RunDenied, Refused for an enclave's failure, Unavailable ``run.ended`` for an end that nobody gave a reason for.
         """
-        page = self._hub.feed(after=self._after, kinds=_KINDS, refs={"run": self._run}, wait=wait)
+        page = self._hub.feed(after=self._after, kinds=TOLD_KINDS, refs={"run": self._run}, wait=wait)
         state = None if page.items else self._hub.run(self._run)
         if state is not None and state.state in ("failed", "abandoned"):
             # The reason may have come between the two questions.
-            page = self._hub.feed(after=self._after, kinds=_KINDS, refs={"run": self._run})
+            page = self._hub.feed(after=self._after, kinds=TOLD_KINDS, refs={"run": self._run})
             if not page.items:
                 raise _ended(self._waits.now(state))
         for item in page.items:

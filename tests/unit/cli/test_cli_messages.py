@@ -11,6 +11,7 @@ import pytest
 from rich.text import Text
 
 from kakoi.cli.i18n import catalogue, language, t
+from kakoi.sdk.run import TOLD_KINDS
 from kakoi.sdk.verify import SENTENCES
 from support.tree import SRC
 
@@ -51,6 +52,11 @@ def test_every_key_in_the_source_exists() -> None:
                     used.add(first.value)
     assert len(used) > 80
     assert used - known == set()
+
+
+def test_every_message_of_a_run_has_its_words() -> None:
+    known = {key.removeprefix("run.message.") for key in catalogue("en") if key.startswith("run.message.")}
+    assert known == {kind.split("/")[1] for kind in TOLD_KINDS}
 
 
 def test_the_sdk_says_what_the_command_line_says() -> None:

@@ -139,7 +139,7 @@ def _run(telling: Telling, scene: Scene, analysis: str) -> Opened:
     started = time.monotonic()
 
     def tell(kind: str, who: str) -> None:
-        what = t(f"demo.message.{kind.split('/')[1]}")
+        what = t(f"run.message.{kind.split('/')[1]}")
         telling.note(f"{time.monotonic() - started:5.2f} s  {what} · {plain(who) or t('run.enclave')}")
 
     sealed = await_run(client, agreement, run, clock=SystemClock(), seconds=120, tell=tell)
