@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
+import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -34,8 +37,23 @@ from support.hub_client import client_of
 
 pytestmark = pytest.mark.xdist_group("crash")
 CLAIM_SECONDS: Final = 4
+HOUR: Final = 3600
 NOBODY: Final = ObjectId("")
-STEPS: Final = ("idle", "run-request", "challenge", "session", "key-grant", "blob", "passport", "result")
+STEPS: Final = (
+    "idle",
+    "run-request",
+    "challenge",
+    "claim",
+    "session",
+    "key-grant",
+    "download",
+    "renew",
+    "upload",
+    "passport",
+    "result",
+    "finish",
+)
+"""Those of ``test_fault_matrix``, and before all of them."""
 KINDS: Final = {
     "run-request": RunRequest.KIND,
     "challenge": Challenge.KIND,
@@ -74,6 +92,8 @@ class Cell:
     def kill(self) -> None:
         """kill -9, and at once start the victim again."""
         stage, name = self.deployment.stage, self._process
+        died = stage.process_id(name)
+        os.kill(died, 0)  # raises if it is dead already, and nothing would be tried
         stage.stop(name, kill=True)
         if self.victim == "hub":
             stage.start_hub().close()
@@ -83,6 +103,7 @@ class Cell:
             assert engines_of(self.deployment) == [], "an engine outlived its keeper"
             self.deployment._enclave = False
             self.deployment.enclave(running=True)
+        assert stage.process_id(name) != died
 
     @property
     def _process(self) -> str:
@@ -90,18 +111,58 @@ class Cell:
 
     def until_step(self) -> None:
         """Ask for the run, and return as soon as the step is reached."""
-        blobs = count_blobs(self.deployment)
+        reached = self._told if self.step in KINDS else self._seen()
         self.run = self.deployment.ask()
         deadline = time.monotonic() + 60
-        if self.step == "blob":
-            while count_blobs(self.deployment) == blobs and time.monotonic() < deadline:
-                time.sleep(0.001)
-            return
-        kind, client = KINDS[self.step], self.deployment.client
-        seen: tuple[ObjectId, ...] = () if kind != RunRequest.KIND else (self.run,)
-        while not seen and time.monotonic() < deadline:
-            seen = tuple(item.id for item in client.feed(kinds=(kind,), refs={"run": self.run}, wait=10).items)
-        assert seen, f"the run never reached {self.step}"
+        with self._brokers_asleep() if self.step == "renew" else nullcontext():
+            while not reached():
+                assert time.monotonic() < deadline, f"the run never reached {self.step}"
+
+    @contextmanager
+    def _brokers_asleep(self) -> Iterator[None]:
+        """Without keys a run waits, and lives on by renewals: a quick one would end before the first."""
+        asleep = [self.deployment.stage.process_id(name) for name in self.deployment.brokers]
+        for process in asleep:
+            os.kill(process, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for process in asleep:
+                os.kill(process, signal.SIGCONT)
+
+    def _told(self) -> bool:
+        """The hub's feed says it."""
+        kind = KINDS[self.step]
+        refs = {"run": self.run}
+        return kind == RunRequest.KIND or bool(self.deployment.client.feed(kinds=(kind,), refs=refs, wait=10).items)
+
+    def _seen(self) -> Callable[[], bool]:
+        """What leaves no object is seen in the hub's directory, as it was before the run was asked for."""
+        if self.step == "upload":
+            blobs = len(blobs_of(self.deployment))
+            look: Callable[[], bool] = lambda: len(blobs_of(self.deployment)) > blobs  # noqa: E731
+        elif self.step == "download":
+            look = asked_for(self.deployment)
+        else:
+            look = partial(self._claim_is_at, self.step, [])
+
+        def slowly() -> bool:
+            time.sleep(0.002)
+            return look()
+
+        return slowly
+
+    def _claim_is_at(self, step: str, first: list[int]) -> bool:
+        """The run is claimed, or its first lease is longer than it was, or it is done; as the hub's database has it."""
+        place = f"file:{self.deployment.hub_directory / 'hub.sqlite'}?mode=ro"
+        with closing(sqlite3.connect(place, uri=True, timeout=10)) as connection:
+            (row,) = connection.execute("SELECT state, lease_until FROM runs WHERE run = ?", (self.run,)).fetchall()
+        state, until = row
+        if state == "claimed" and not first:
+            first.append(until)
+        if step == "finish":
+            return bool(state == "done")
+        return bool(first) and (step == "claim" or until > first[0])
 
     def finished(self) -> Finished:
         """The result, by an analyst who asks again when the hub was away."""
@@ -114,9 +175,19 @@ class Cell:
                     raise
 
 
-def count_blobs(deployment: Deployment) -> int:
+def blobs_of(deployment: Deployment) -> list[Path]:
     """Whole blobs that the hub holds."""
-    return sum(1 for path in (deployment.hub_directory / "blobs").rglob("*") if len(path.name) == 64)
+    return [path for path in (deployment.hub_directory / "blobs").rglob("*") if len(path.name) == 64]
+
+
+def asked_for(deployment: Deployment) -> Callable[[], bool]:
+    """Whether somebody has asked for a blob since: the hub notes that on blobs that nobody asked for in an hour, as all are now."""
+    paths = blobs_of(deployment)
+    assert paths
+    long_ago = time.time() - 2 * HOUR
+    for path in paths:
+        os.utime(path, (long_ago, long_ago))
+    return lambda: any(path.stat().st_mtime > long_ago + HOUR for path in paths)
 
 
 def engines_of(deployment: Deployment) -> list[str]:

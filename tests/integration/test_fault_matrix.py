@@ -404,6 +404,7 @@ def test_the_table_is_whole() -> None:
     """Every step meets every fault here, and every death of a process in ``test_crash.py``."""
     assert len(TABLE) == len(STEPS) * len(FAULTS) == 110
     assert set(TABLE) >= QUICK
+    assert set(test_crash.STEPS) == {"idle", *STEPS}
     deaths = {param.values for param in test_crash.MATRIX}
     assert deaths == {(victim, step) for victim in ("hub", "broker", "enclave") for step in test_crash.STEPS}
 

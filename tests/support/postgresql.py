@@ -37,17 +37,21 @@ class Cluster:
             self.port = int(free.getsockname()[1])
         if os.geteuid() == 0:  # PostgreSQL refuses to run as root
             shutil.chown(directory, self._user)
-            for parent in directory.parents:
-                if parent.stat().st_uid == 0 and parent != Path("/"):
-                    parent.chmod(parent.stat().st_mode | 0o011)
         self._run("initdb", "--auth=trust", "--no-sync", "--username=kakoi", "--encoding=UTF8", "-D", str(self._data))
         self.start()
 
     def _run(self, program: str, *arguments: str) -> None:
         command: Sequence[str] = [str(self._bin / program), *arguments]
         if os.geteuid() == 0:
+            self._open_the_way()
             command = ["setpriv", f"--reuid={self._user}", "--regid=postgres", "--clear-groups", *command]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/")
+
+    def _open_the_way(self) -> None:
+        """Each session of pytest that starts closes the directory of all sessions to other users."""
+        for parent in self._data.parent.parents:
+            if parent.stat().st_uid == 0 and parent != Path("/"):
+                parent.chmod(parent.stat().st_mode | 0o011)
 
     def start(self) -> None:
         """Start it; returns when it takes connections."""
@@ -55,7 +59,7 @@ class Cluster:
         self._run("pg_ctl", "-D", str(self._data), "-w", "-l", str(self._log), "-o", options, "start")
 
     def stop(self) -> None:
-        """Stop it at once, cutting every connection. A busy machine may need to be asked again."""
+        """Stop it at once, cutting every connection. Asked again if another session closes the way just then."""
         for last in (False, False, True):
             try:
                 return self._run("pg_ctl", "-D", str(self._data), "-w", "-m", "immediate", "stop")
