@@ -111,7 +111,7 @@ def _lines(
     series: dict[str, list[int]] = {}
     for row in rows:
         if _value(tall, row) is not None:
-            label = ", ".join(f"{column.name} {column.cells[row]}" for column in others)
+            label = ", ".join(f"{column.name} {_label(column, row)}" for column in others)
             series.setdefault(label, []).append(row)
     if not series or len(series) > _MOST_SERIES:
         return None
@@ -166,7 +166,7 @@ def _bars(
     values += [end for row in rows for end in ends.get(row, ())]
     clusters: dict[str, list[int]] = {}
     for row in rows:
-        label = ", ".join(f"{column.name} {column.cells[row]}" for column in groups[:-1])
+        label = ", ".join(f"{column.name} {_label(column, row)}" for column in groups[:-1])
         clusters.setdefault(label, []).append(row)
     up = _axis(values, _HEIGHT - _BOTTOM, _TOP, zero=True)
     across = Axis(low=0, high=len(rows) + 0.6 * (len(clusters) - 1), start=_LEFT + 8, end=_WIDTH - _RIGHT)
@@ -175,8 +175,8 @@ def _bars(
     for number_, (label, part) in enumerate(clusters.items(), start=1):
         begin = place
         for row in part:
-            body.append(_bar(count, inner, row, across, up, place, (number_ - 1) % _MOST_SERIES + 1, held_back))
-            body.append(_whisker(ends.get(row), across.place(place + 0.5), up))
+            series = (number_ - 1) % _MOST_SERIES + 1
+            body.append(_bar(count, inner, row, across, up, place, series, held_back, ends.get(row)))
             place += 1
         middle = across.place((begin + place) / 2)
         body.append(_text(middle, _HEIGHT - 12, label or inner.name, "label", "middle"))
@@ -208,10 +208,11 @@ def _bar(
     place: float,
     series: int,
     held_back: str,
+    ends: tuple[float, float] | None,
 ) -> Markup:
     left, right = across.place(place + 0.1), across.place(place + 0.9)
     floor, middle = up.place(0), (left + right) / 2
-    text = _text(middle, floor + 16, str(inner.cells[row]), "tick", "middle")
+    text = _text(middle, up.start + 16, _label(inner, row), "tick", "middle")
     value = _value(count, row)
     if value is None:
         mark = Markup('<rect class="held" x="{}" y="{}" width="{}" height="26" rx="2"><title>{}</title></rect>').format(
@@ -223,7 +224,14 @@ def _bar(
     bar = Markup('<rect class="bar s{}" x="{}" y="{}" width="{}" height="{}" rx="2"/>').format(
         series, f"{left:.1f}", f"{min(top, floor):.1f}", f"{right - left:.1f}", f"{max(abs(floor - top), 0.5):.1f}"
     )
-    return text + bar + _text(middle, top - 6, number(str(count.cells[row])), "value", "middle")
+    over = min([top, floor, *(up.place(end) for end in ends or ())])
+    said = _text(middle, over - 6, number(str(count.cells[row])), "value", "middle")
+    return text + bar + _whisker(ends, middle, up) + said
+
+
+def _label(column: ReleasedColumn, row: int) -> str:
+    cell = column.cells[row]
+    return "—" if cell is None else cell
 
 
 # Forest ---------------------------------------------------------------------------------------------------------------
@@ -310,7 +318,7 @@ def _svg(body: Iterable[Markup], label: str, height: int = _HEIGHT) -> Markup:
 _STYLE: Final = (
     "text{fill:#444;font:12px sans-serif}.label{fill:#111}.value{fill:#111;font-weight:600}"
     ".grid{stroke:#ddd}.zero{stroke:#888;stroke-dasharray:4 4}.line{fill:none;stroke-width:2.2}"
-    ".held{fill:none;stroke:#888;stroke-dasharray:3 3}"
+    ".held{fill:none;stroke:#888;stroke-dasharray:3 3}.whisker{fill:none;stroke:#111;stroke-width:1.4}"
     + "".join(
         f".bar.s{i},.dot.s{i}{{fill:{colour}}}.line.s{i}{{stroke:{colour}}}.band.s{i}{{fill:{colour};opacity:.13}}"
         for i, colour in enumerate(("#0b6e8e", "#c05a1c", "#4f7a28", "#8a3b8f", "#a08000", "#555f8f"), start=1)

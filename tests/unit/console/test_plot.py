@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kakoi.console.plot import picture, plot
 from kakoi.console.runs import as_csv, as_parquet
-from kakoi.wire.released import ReleasedColumn, ReleasedStatistics, ReleasedTable, ReleasedValue
+from kakoi.wire.released import ReleasedColumn, ReleasedNoise, ReleasedStatistics, ReleasedTable, ReleasedValue
 
 
 def column(name: str, role: str, *cells: str | None, held: tuple[int, ...] = ()) -> ReleasedColumn:
@@ -33,6 +34,35 @@ def test_bars_of_the_count_and_a_mark_for_what_is_held_back() -> None:
     assert count(svg, "held") == 1
     assert "<title>held back</title>" in str(svg)
     ET.fromstring(str(svg))  # noqa: S314 - our own text
+
+
+def noisy() -> ReleasedTable:
+    cells = ("70", "3", "-2", "12")
+    noise = ReleasedNoise(
+        column="n",
+        mechanism="discrete-laplace",
+        epsilon="1/2",
+        off_by="number",
+        at_most="5",
+        low=tuple(str(int(cell) - 5) for cell in cells),
+        high=tuple(str(int(cell) + 5) for cell in cells),
+    )
+    return replace(table(column("sex", "group", "1", "2", "3", None), column("n", "count", *cells)), noise=(noise,))
+
+
+def test_numbers_with_noise_stand_above_their_intervals_and_labels_below_the_line() -> None:
+    svg = ET.fromstring(picture(plot(noisy(), held_back="")))  # type: ignore[arg-type]  # noqa: S314 - our own text
+    name = "{http://www.w3.org/2000/svg}"
+    tops = [float(path.get("d", "").split(" ")[1].partition("H")[0]) for path in svg.iter(f"{name}path")]
+    values = [float(text.get("y", "")) for text in svg.iter(f"{name}text") if text.get("class") == "value"]
+    assert len(tops) == len(values) == 4
+    assert all(value < top for value, top in zip(values, tops, strict=True))
+    bars = [float(bar.get("y", "")) + float(bar.get("height", "")) for bar in svg.iter(f"{name}rect")]
+    labels = {
+        str(text.text): float(text.get("y", "")) for text in svg.iter(f"{name}text") if text.get("class") == "tick"
+    }
+    assert all(labels[label] > max(bars) for label in ("1", "2", "3", "—"))
+    assert "None" not in labels
 
 
 def test_lines_with_a_band_along_a_group_of_many_numbers() -> None:
