@@ -63,6 +63,8 @@ class Outcome:
     """The hub's megabytes at their most, so far."""
     hub_cpu: float
     """Share of one core that the hub got."""
+    others: float
+    """Share of this machine's processors that neither hub nor clients nor attackers had: of other work, and of other machines."""
     attack: str
     """What the attackers did, and what was left of it."""
 
@@ -98,9 +100,15 @@ class Field:
         parts = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(parts[11]) + int(parts[12])) / os.sysconf("SC_CLK_TCK")
 
+    def foreign(self) -> float:
+        """Seconds of processor time that this machine spent on others, or was denied; interrupts, mostly our packets, left out."""
+        counts = Path("/proc/stat").read_text().partition("\n")[0].split()[1:]
+        user, nice, system, steal = (int(counts[at]) / os.sysconf("SC_CLK_TCK") for at in (0, 1, 2, 7))
+        return user + nice + system + steal - self.cpu() - sum(os.times()[:4])
+
     def phase(self, name: str, kinds: Sequence[str], seconds: float) -> Outcome:
         """Attack with ``kinds`` (none: calm) for so long, and see how the clinics fare."""
-        begun, used = time.monotonic(), self.cpu()
+        begun, used, foreign = time.monotonic(), self.cpu(), self.foreign()
         said = ""
         self.numbers.going.set()
         if kinds:
@@ -121,6 +129,7 @@ class Field:
         ended = time.monotonic()
         self.numbers.going.clear()
         cpu = (self.cpu() - used) / (ended - begun)
+        others = (self.foreign() - foreign) / (ended - begun) / (os.cpu_count() or 1)
         found = self._settled(begun, ended)
         good = [value for value in found if value is not None and value <= SECONDS]
         all_times = [value for value in found if value is not None]
@@ -133,6 +142,7 @@ class Field:
             slowest=max(all_times, default=float("inf")),
             resident=self.resident(),
             hub_cpu=cpu,
+            others=max(0.0, others),
             attack=said,
         )
 
@@ -334,7 +344,8 @@ def row(outcome: Outcome) -> tuple[str, float, str]:
     """A line of the table."""
     detail = (
         f"{outcome.in_time} of {outcome.asked} keys in {SECONDS:g} s, median {outcome.median:.2f} s, slowest "
-        f"{outcome.slowest:.2f} s; hub {outcome.resident} MB, {outcome.hub_cpu:.0%} of a core; {outcome.attack or 'nobody attacks'}"
+        f"{outcome.slowest:.2f} s; hub {outcome.resident} MB, {outcome.hub_cpu:.0%} of a core; "
+        f"others had {outcome.others:.0%} of the machine; {outcome.attack or 'nobody attacks'}"
     )
     return f"keys in time, {outcome.name}", outcome.share, detail
 

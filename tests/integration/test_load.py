@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 from bench.load import attacked
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("load"), pytest.mark.timeout(400)]
-TOO_BUSY = 0.4
-"""Seconds that a key takes on a calm hub beyond which this machine is no place to measure two seconds."""
+TOO_BUSY = 0.2
+"""Share of the machine that may go to others during the attack. The hub's, clients' and attackers' own time is no part of it: a hub
+that became slow is red, however slow; only other work on the machine excuses it."""
 
 
 def test_keys_are_released_while_everything_is_attacked() -> None:
@@ -18,8 +17,11 @@ def test_keys_are_released_while_everything_is_attacked() -> None:
     assert confirmed > calm.asked, "all of it was found again"
     assert together.resident < calm.resident + 400, "megabytes at their most"
     assert together.asked > 10
-    if calm.median > TOO_BUSY or os.getloadavg()[0] > 4 * (os.cpu_count() or 1):
+    if together.others > TOO_BUSY and (together.share < 0.9 or recovered > 5):
         assert together.share > 0.5
-        pytest.skip(f"the machine is too busy to measure: {together.in_time} of {together.asked} keys in time")
+        assert recovered < 60
+        pytest.skip(
+            f"others had {together.others:.0%} of the machine: {together.in_time} of {together.asked} keys in time"
+        )
     assert together.share >= 0.9, together
     assert recovered <= 5, "seconds until full service"
