@@ -148,12 +148,20 @@ def _parsed(parse: Callable[[str], object], text: str | None) -> str | None:
 
 def _within(column: Column, values: Any, faults: list[Fault]) -> Any:
     if column.minimum is not None:
-        limit = _limit(column, column.minimum, math.ceil)
-        values = _drop(values, pc.less(values, limit), "low", faults)
+        values = _drop(values, pc.less(values, lowest(column, column.minimum)), "low", faults)
     if column.maximum is not None:
-        limit = _limit(column, column.maximum, math.floor)
-        values = _drop(values, pc.greater(values, limit), "high", faults)
+        values = _drop(values, pc.greater(values, highest(column, column.maximum)), "high", faults)
     return values
+
+
+def lowest(column: Column, text: str) -> Any:
+    """A minimum as a value that cells of ``column`` are compared with."""
+    return _limit(column, text, math.ceil)
+
+
+def highest(column: Column, text: str) -> Any:
+    """A maximum as a value that cells of ``column`` are compared with."""
+    return _limit(column, text, math.floor)
 
 
 def _limit(column: Column, text: str, whole: Callable[[Decimal], int]) -> Any:

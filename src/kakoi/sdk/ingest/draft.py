@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from kakoi.contract.model import SITE, Column
 from kakoi.core.text import LINE
-from kakoi.sdk.ingest.schema import FileOptions, Schema, SourceColumn
+from kakoi.sdk.ingest.schema import FileOptions, Plausible, Schema, SourceColumn
 
 TOP: Final = ""
 """The key of notes on the table as a whole."""
@@ -42,6 +42,8 @@ class Draft:
         lines += _file(schema.file)
         for column in schema.columns:
             lines += ["", *self._column(column)]
+        for rule in schema.plausible:
+            lines += ["", *_plausible(rule)]
         return "\n".join(lines) + "\n"
 
     def _column(self, source: SourceColumn) -> list[str]:
@@ -58,6 +60,8 @@ class Draft:
             lines.append(f"identifier = {_text(column.identifier)}")
         if source.required:
             lines.append("required = true")
+        if source.after is not None:
+            lines.append(f"after = {_text(source.after)}")
         if column.missing:
             lines.append(f"missing = [{', '.join(_text(text) for text in column.missing)}]")
         lines += [
@@ -72,6 +76,23 @@ def _codes(column: Column) -> list[str]:
     if not any(code.label for code in column.codes):
         return [f"codes = [{', '.join(_text(code.value) for code in column.codes)}]"]
     return [f"[columns.{_key(column.name)}.codes]", *(f"{_text(c.value)} = {_text(c.label)}" for c in column.codes)]
+
+
+def _plausible(rule: Plausible) -> list[str]:
+    where = ", ".join(f"{_key(name)} = {_values(held)}" for name, held in rule.where)
+    lines = [
+        "[[plausible]]",
+        f"check = {_text(rule.check)}",
+        f"column = {_text(rule.column)}",
+        f"where = {{ {where} }}",
+    ]
+    if rule.limit is None:
+        return [*lines, f"values = {_values(rule.values)}"]
+    return [*lines, f"{'min' if rule.check == 'plausibleValueLow' else 'max'} = {rule.limit}"]
+
+
+def _values(values: Iterable[str | int]) -> str:
+    return f"[{', '.join(_text(v) if isinstance(v, str) else str(v) for v in values)}]"
 
 
 def _file(options: FileOptions) -> list[str]:

@@ -34,6 +34,9 @@ CheckName = Literal[
     "plausibleValueLow",
     "plausibleValueHigh",
     "plausibleStartBeforeEnd",
+    "plausibleTemporalAfter",
+    "plausibleUnitConceptIds",
+    "plausibleGender",
 ]
 CheckRule = Literal[
     "table",
@@ -49,6 +52,11 @@ CheckRule = Literal[
     "unmapped",
     "unmapped-source",
     "start-after-end",
+    "too-early",
+    "unit-of-concept",
+    "gender-of-concept",
+    "low-of-concept",
+    "high-of-concept",
 ]
 CATEGORIES: Final[dict[CheckName, tuple[Category, str]]] = {
     "cdmTable": ("Conformance", "Relational"),
@@ -62,6 +70,9 @@ CATEGORIES: Final[dict[CheckName, tuple[Category, str]]] = {
     "plausibleValueLow": ("Plausibility", "Atemporal"),
     "plausibleValueHigh": ("Plausibility", "Atemporal"),
     "plausibleStartBeforeEnd": ("Plausibility", "Temporal"),
+    "plausibleTemporalAfter": ("Plausibility", "Temporal"),
+    "plausibleUnitConceptIds": ("Plausibility", "Atemporal"),
+    "plausibleGender": ("Plausibility", "Atemporal"),
 }
 RULES: Final[dict[CheckRule, tuple[CheckName, str]]] = {
     "table": ("cdmTable", "the file is a table with rows"),
@@ -77,8 +88,20 @@ RULES: Final[dict[CheckRule, tuple[CheckName, str]]] = {
     "unmapped": ("standardConceptRecordCompleteness", "cells are 0: no standard concept"),
     "unmapped-source": ("sourceConceptRecordCompleteness", "cells are 0: no source concept"),
     "start-after-end": ("plausibleStartBeforeEnd", "rows start after they end"),
+    "too-early": ("plausibleTemporalAfter", "rows lie before what they must follow"),
+    "unit-of-concept": ("plausibleUnitConceptIds", "rows have a unit that their concept does not have"),
+    "gender-of-concept": ("plausibleGender", "rows have a concept that their sex does not have"),
+    "low-of-concept": ("plausibleValueLow", "rows are below the minimum of their concept"),
+    "high-of-concept": ("plausibleValueHigh", "rows are above the maximum of their concept"),
 }
 """The check that a rule belongs to, and what breaking it means."""
+OF_CONCEPT: Final[dict[str, CheckRule]] = {
+    "plausibleUnitConceptIds": "unit-of-concept",
+    "plausibleGender": "gender-of-concept",
+    "plausibleValueLow": "low-of-concept",
+    "plausibleValueHigh": "high-of-concept",
+}
+"""The rules that a schema declares for rows of a concept, by check."""
 _DESCRIBES: Final[frozenset[CheckName]] = frozenset(
     {"measureValueCompleteness", "standardConceptRecordCompleteness", "sourceConceptRecordCompleteness"}
 )
@@ -99,7 +122,7 @@ class Check(Record):
     first_row: Count | None
     """Where the first violation is, counted as a person counts; None if there is none, or if it only describes."""
     accepted: bool
-    """Somebody accepted by name that this check fails. Cells that are not as declared are sealed as missing; rows that end before they start stay as they are."""
+    """Somebody accepted by name that this check fails. Cells that are not as declared are sealed as missing; rows whose cells contradict one another stay as they are."""
 
     @property
     def category(self) -> Category:
@@ -199,6 +222,7 @@ class Tally:
         self.first_row = 1
         self._faults: dict[tuple[str, CheckRule], tuple[int, int]] = {}
         self._described: dict[tuple[str, CheckRule], int] = {}
+        self._judged: dict[tuple[str, CheckRule], int] = {}
         self.spans = spans(schema)
         self.rules = {c.column.name: applying(schema, c, dict(self.spans)) for c in schema.columns}
         """The rules that hold for each column, besides that it is there and may have gaps."""
@@ -222,11 +246,16 @@ class Tally:
         """Count cells that only describe the data."""
         self._described[column, rule] = self._described.get((column, rule), 0) + count
 
-    def note(self, column: str, rule: CheckRule, rows: int, first: int) -> None:
-        """Count rows of this portion that break a rule between columns; ``first`` is the first one's index in it."""
+    def note(self, column: str, rule: CheckRule, rows: int, first: int, *, of: int | None = None) -> None:
+        """Count rows of this portion that break a rule between columns; ``first`` is the first one's index in it.
+
+        ``of``: how many rows the rule speaks of, if it does not speak of all.
+        """
+        if of is not None:
+            self._judged[column, rule] = self._judged.get((column, rule), 0) + of
         if rows:
             known, place = self._faults.get((column, rule), (0, self.rows + first + self.first_row))
-            self._faults[column, rule] = known + rows, place
+            self._faults[column, rule] = known + rows, min(place, self.rows + first + self.first_row)
 
     def advance(self, rows: int) -> None:
         """The portion had ``rows`` rows."""
@@ -246,7 +275,7 @@ class Tally:
             name=RULES[rule][0],
             rule=rule,
             column=column,
-            rows=self.rows,
+            rows=self._judged.get((column or "", rule), self.rows),
             violated=cells,
             first_row=first,
             accepted=(column or "", rule) in self._accepted_rules,
@@ -268,6 +297,11 @@ def applying(schema: Schema, source: SourceColumn, ends: Mapping[str, str]) -> t
         ("low", column.minimum is not None),
         ("high", column.maximum is not None),
         ("start-after-end", column.name in ends),
+        ("too-early", source.after is not None),
+        *(
+            (rule, any((p.check, p.column) == (check, column.name) for p in schema.plausible))
+            for check, rule in OF_CONCEPT.items()
+        ),
         ("person", column.name == schema.person_column),
         ("required", source.required and column.name != schema.person_column),
         ("unmapped", unmapped and not column.name.lower().endswith("_source_concept_id")),

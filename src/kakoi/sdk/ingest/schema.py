@@ -22,8 +22,11 @@ from kakoi.sdk.ingest import ucum
 
 MAX_SCHEMA_BYTES: Final = 4 * 1024 * 1024
 Identifier = Literal["no", "direct", "join-key", "opt-out"]
+PlausibleCheck = Literal["plausibleUnitConceptIds", "plausibleGender", "plausibleValueLow", "plausibleValueHigh"]
 ZONED: Final = "UTC"
 """Unit of a datetime column whose cells carry an offset; its values are kept as UTC."""
+MAX_PLAUSIBLE: Final = 1000
+"""Of rules on concepts in one schema, each of which costs one look at every portion."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +49,21 @@ class SourceColumn:
     header: str
     required: bool = False
     """Whether every cell must have a value."""
+    after: str | None = None
+    """The column of the same row that a day or instant must not lie before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plausible:
+    """What ``column`` may hold in rows whose other columns hold certain values: units of a concept, sexes with a diagnosis."""
+
+    check: PlausibleCheck
+    column: str
+    where: tuple[tuple[str, tuple[str | int, ...]], ...]
+    """Columns, and for each the values of the rows that are meant; a row must hold one of each."""
+    values: tuple[str | int, ...] = ()
+    """What ``column`` may hold there; empty for a limit."""
+    limit: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +76,7 @@ class Schema:
     columns: tuple[SourceColumn, ...]
     leave_out: tuple[str, ...] = ()
     file: FileOptions = field(default_factory=FileOptions)
+    plausible: tuple[Plausible, ...] = ()
 
     def required(self, source: SourceColumn) -> bool:
         """Whether every cell of this column must have a value: a person is named in every row."""
@@ -123,7 +142,7 @@ class _Reader:
         self._name = name
 
     def schema(self, document: Mapping[str, Any]) -> Schema:
-        self._known(document, ("table", "title", "person_column", "leave_out", "file", "columns"), "")
+        self._known(document, ("table", "title", "person_column", "leave_out", "file", "columns", "plausible"), "")
         columns = self._columns(self._member(document, "columns", dict, "", required=True))
         leave_out = self._texts(document.get("leave_out", []), "leave_out")
         person = self._member(document, "person_column", str, "")
@@ -134,6 +153,7 @@ class _Reader:
             columns=columns,
             leave_out=tuple(leave_out),
             file=self._file(self._member(document, "file", dict, "") or {}),
+            plausible=self._plausible(document.get("plausible", []), {c.column.name: c.column for c in columns}),
         )
         self._consistent(schema)
         return schema
@@ -149,8 +169,7 @@ class _Reader:
         where = f"column {name}"
         if not isinstance(table, dict):
             self._fail(where, 'a table such as { type = "integer" }', _kind(table))
-        keys = ("type", "header", "unit", "codes", "missing", "min", "max", "identifier", "required", "description")
-        self._known(table, keys, where)
+        self._known(table, _COLUMN_KEYS, where)
         kind = self._choice(table, "type", get_args(ColumnType), where)
         column = self._record(
             where,
@@ -169,6 +188,7 @@ class _Reader:
             column=column,
             header=name if header is None else header,
             required=bool(self._member(table, "required", bool, where)),
+            after=self._member(table, "after", str, where),
         )
 
     def _record(self, where: str, **fields: Any) -> Column:
@@ -237,7 +257,63 @@ class _Reader:
             self._fail("file, encoding", 'an encoding such as "utf-8", "utf-8-sig" or "cp932"', "an unknown one")
         return options
 
+    def _plausible(self, value: Any, columns: Mapping[str, Column]) -> tuple[Plausible, ...]:
+        if not isinstance(value, list) or not all(isinstance(table, dict) for table in value):
+            self._fail("plausible", "tables, each under [[plausible]]", _kind(value))
+        if len(value) > MAX_PLAUSIBLE:
+            self._fail("plausible", f"at most {MAX_PLAUSIBLE} rules", str(len(value)))
+        return tuple(self._rule(table, f"plausible rule {number}", columns) for number, table in enumerate(value, 1))
+
+    def _rule(self, table: Mapping[str, Any], where: str, columns: Mapping[str, Column]) -> Plausible:
+        check = self._choice(table, "check", get_args(PlausibleCheck), where)
+        says = _SAYS.get(check, "values")
+        self._known(table, ("check", "column", "where", says), where)
+        column = self._one_of(self._member(table, "column", str, where, required=True), columns, f"{where}, column")
+        rows = self._member(table, "where", dict, where, required=True)
+        if not rows:
+            self._fail(f"{where}, where", "at least one column and its values", "none")
+        self._member(table, says, type(table.get(says)), where, required=True)
+        return Plausible(
+            check=check,
+            column=column.name,
+            where=tuple(
+                (name, self._held(self._one_of(name, columns, f"{where}, where"), held, f"{where}, where"))
+                for name, held in rows.items()
+            ),
+            values=self._held(column, table["values"], f"{where}, values") if says == "values" else (),
+            limit=None if says == "values" else self._bound(table, says, column.type, where),
+        )
+
+    def _held(self, column: Column, value: Any, where: str) -> tuple[str | int, ...]:
+        """A list of values that a column may hold, written as TOML has its type."""
+        kind = {"integer": int, "string": str}.get(column.type)
+        if kind is None:
+            self._fail(where, "an integer or string column", f"{column.name}, a {column.type}")
+        if not isinstance(value, list) or not value or not all(type(item) is kind for item in value):
+            self._fail(where, f"a list of values of {column.name}, a {column.type}", "another value")
+        if column.type == "integer" and not all(abs(item) < 10**18 for item in value):
+            self._fail(where, "integers of at most 18 digits", "a larger one")
+        return tuple(value)
+
+    def _one_of(self, name: str, columns: Mapping[str, Column], where: str) -> Column:
+        if name not in columns:
+            self._fail(where, "the name of one of the columns", repr(name), hint=_near(name, columns))
+        return columns[name]
+
+    def _ordered(self, schema: Schema) -> None:
+        """Each ``after`` names another column whose values can be compared."""
+        columns = {c.column.name: c.column for c in schema.columns}
+        for source in schema.columns:
+            if source.after is None:
+                continue
+            column, where = source.column, f"column {source.column.name}, after"
+            earlier = self._one_of(source.after, columns, where)
+            same = earlier.type == column.type and earlier.unit == column.unit
+            if column.type not in ("date", "datetime") or not same or earlier is column:
+                self._fail(where, "another column, both dates or both datetimes of one kind", repr(source.after))
+
     def _consistent(self, schema: Schema) -> None:
+        self._ordered(schema)
         try:
             _Heading(table=schema.table, title=schema.title)
         except KakoiError as error:
@@ -317,6 +393,12 @@ class _Reader:
         raise Malformed(code, message, hint=hint or "see docs/formats/schema.md")
 
 
+_COLUMN_KEYS: Final = (
+    *("type", "header", "unit", "codes", "missing", "min", "max"),
+    *("identifier", "required", "after", "description"),
+)
+_SAYS: Final = {"plausibleValueLow": "min", "plausibleValueHigh": "max"}
+"""What a rule on a concept says of its column; the others say ``values``."""
 _NAMES: Final = {str: "text", bool: "true or false", dict: "a table", list: "a list", int: "a number"}
 
 
