@@ -284,7 +284,7 @@ def test_a_required_omop_field_is_checked(tmp_path: Path) -> None:
         if name.endswith("_date"):
             fields[name] = pa.array([dt.date(2024, 1, 1)] * 2)
         elif name != "person_id":
-            fields[name] = pa.array([1] * len(cells))
+            fields[name] = pa.array(range(len(cells)), pa.int64())
     pq.write_table(pa.table(fields), tmp_path / "condition_era.parquet")
     failed = validate(tmp_path / "condition_era.parquet", omop_schema("condition_era").schema).failed
     assert [(c.column, c.name, c.violated, c.first_row) for c in failed] == [("person_id", "isRequired", 1, 1)]

@@ -37,6 +37,8 @@ class Draft:
         lines += [f"table = {_text(schema.table)}", f"title = {_text(schema.title)}"]
         if schema.person_column is not None:
             lines.append(f"person_column = {_text(schema.person_column)}")
+        if schema.primary_key:
+            lines.append(f"primary_key = {_values(schema.primary_key)}")
         if schema.leave_out:
             lines += ["leave_out = [", *(f"    {_text(h)}," for h in schema.leave_out), "]"]
         lines += _file(schema.file)
@@ -62,6 +64,8 @@ class Draft:
             lines.append("required = true")
         if source.after is not None:
             lines.append(f"after = {_text(source.after)}")
+        if source.mapped_to is not None:
+            lines.append(f"mapped_to = {_text(source.mapped_to)}")
         if column.missing:
             lines.append(f"missing = [{', '.join(_text(text) for text in column.missing)}]")
         lines += [

@@ -21,11 +21,16 @@ def fitted(draft: Draft, headers: Sequence[str]) -> Draft:
         remarks.append(f"not in the file, taken out: {_listed(absent)}")
     if more:
         remarks.append(f"check: not in the model, left out: {_listed(more)}")
+    kept = {c.column.name for c in schema.columns if c.header not in absent}
     gone = [header for header in schema.leave_out if header not in headers]
     return Draft(
         schema=replace(
             schema,
-            columns=tuple(c for c in schema.columns if c.header not in absent),
+            columns=tuple(
+                replace(c, mapped_to=c.mapped_to if c.mapped_to in kept else None)
+                for c in schema.columns
+                if c.column.name in kept
+            ),
             leave_out=(*(header for header in schema.leave_out if header not in gone), *more),
         ),
         notes={**draft.notes, TOP: (*draft.notes.get(TOP, ()), *remarks)},

@@ -1,12 +1,14 @@
 """Schemas of the tables of the OMOP Common Data Model 5.4.
 
 Source: OHDSI CommonDataModel, OMOP_CDMv5.4_Field_Level.csv (2026 main branch): names, data types and required fields are in
-``omop54.json`` ("!" marks a required field). What is left out by default, because it names or locates people, is ours.
+``omop54.json`` ("!" marks a required field). A table's primary key is the field that is named after it, and a ``…_source_value``
+is mapped to the ``…_concept_id`` beside it, as that file has it (a cohort definition's id is no key there). What is left out by default, because it names or locates people, is ours.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib import resources
 from typing import Any, Final
@@ -51,7 +53,7 @@ def omop_schema(table: str) -> Draft:
             hint="the tables are: " + ", ".join(_tables()),
         )
     left_out = IDENTIFYING.get(table, ())
-    columns = tuple(_column(name, kind) for name, kind in fields.items() if name not in left_out)
+    columns = tuple(_column(name, kind, fields) for name, kind in fields.items() if name not in left_out)
     events = "person_id" in fields and table != "person"
     notes = {
         TOP: (
@@ -66,11 +68,12 @@ def omop_schema(table: str) -> Draft:
         person_column="person_id" if events else None,
         columns=columns,
         leave_out=left_out,
+        primary_key=(f"{table}_id",) if f"{table}_id" in fields and table != "cohort_definition" else (),
     )
     return Draft(schema=schema, notes=notes)
 
 
-def _column(name: str, kind: str) -> SourceColumn:
+def _column(name: str, kind: str, fields: Mapping[str, str]) -> SourceColumn:
     required = kind.endswith("!")
     declared: Any = kind.rstrip("!")
     column = Column(
@@ -84,4 +87,6 @@ def _column(name: str, kind: str) -> SourceColumn:
         identifier="no",
         description="",
     )
-    return SourceColumn(column=column, header=name, required=required)
+    concept = name.removesuffix("_source_value") + "_concept_id"
+    mapped = name.endswith("_source_value") and concept in fields
+    return SourceColumn(column=column, header=name, required=required, mapped_to=concept if mapped else None)

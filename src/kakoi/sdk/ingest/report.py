@@ -27,10 +27,12 @@ CheckName = Literal[
     "cdmField",
     "cdmDatatype",
     "isRequired",
+    "isPrimaryKey",
     "isForeignKey",
     "measureValueCompleteness",
     "standardConceptRecordCompleteness",
     "sourceConceptRecordCompleteness",
+    "sourceValueCompleteness",
     "plausibleValueLow",
     "plausibleValueHigh",
     "plausibleStartBeforeEnd",
@@ -51,6 +53,8 @@ CheckRule = Literal[
     "missing",
     "unmapped",
     "unmapped-source",
+    "unmapped-value",
+    "repeated-key",
     "start-after-end",
     "too-early",
     "unit-of-concept",
@@ -63,10 +67,12 @@ CATEGORIES: Final[dict[CheckName, tuple[Category, str]]] = {
     "cdmField": ("Conformance", "Relational"),
     "cdmDatatype": ("Conformance", "Value"),
     "isRequired": ("Conformance", "Relational"),
+    "isPrimaryKey": ("Conformance", "Relational"),
     "isForeignKey": ("Conformance", "Relational"),
     "measureValueCompleteness": ("Completeness", ""),
     "standardConceptRecordCompleteness": ("Completeness", ""),
     "sourceConceptRecordCompleteness": ("Completeness", ""),
+    "sourceValueCompleteness": ("Completeness", ""),
     "plausibleValueLow": ("Plausibility", "Atemporal"),
     "plausibleValueHigh": ("Plausibility", "Atemporal"),
     "plausibleStartBeforeEnd": ("Plausibility", "Temporal"),
@@ -87,6 +93,8 @@ RULES: Final[dict[CheckRule, tuple[CheckName, str]]] = {
     "missing": ("measureValueCompleteness", "cells are missing"),
     "unmapped": ("standardConceptRecordCompleteness", "cells are 0: no standard concept"),
     "unmapped-source": ("sourceConceptRecordCompleteness", "cells are 0: no source concept"),
+    "unmapped-value": ("sourceValueCompleteness", "different source values have no standard concept"),
+    "repeated-key": ("isPrimaryKey", "rows have the primary key of an earlier row"),
     "start-after-end": ("plausibleStartBeforeEnd", "rows start after they end"),
     "too-early": ("plausibleTemporalAfter", "rows lie before what they must follow"),
     "unit-of-concept": ("plausibleUnitConceptIds", "rows have a unit that their concept does not have"),
@@ -103,7 +111,12 @@ OF_CONCEPT: Final[dict[str, CheckRule]] = {
 }
 """The rules that a schema declares for rows of a concept, by check."""
 _DESCRIBES: Final[frozenset[CheckName]] = frozenset(
-    {"measureValueCompleteness", "standardConceptRecordCompleteness", "sourceConceptRecordCompleteness"}
+    {
+        "measureValueCompleteness",
+        "standardConceptRecordCompleteness",
+        "sourceConceptRecordCompleteness",
+        "sourceValueCompleteness",
+    }
 )
 """Checks that describe the data and never forbid sealing."""
 Count = Annotated[int, Limit(most=2**48)]
@@ -257,6 +270,14 @@ class Tally:
             known, place = self._faults.get((column, rule), (0, self.rows + first + self.first_row))
             self._faults[column, rule] = known + rows, min(place, self.rows + first + self.first_row)
 
+    def settle(self, column: str, rule: CheckRule, violated: int, *, of: int, first_row: int | None = None) -> None:
+        """State what only the whole file shows: ``violated`` of ``of``, the first in the row that ``first_row`` names."""
+        self._judged[column, rule] = of
+        if first_row is None:
+            self._described[column, rule] = violated
+        else:
+            self._faults[column, rule] = violated, first_row
+
     def advance(self, rows: int) -> None:
         """The portion had ``rows`` rows."""
         self.rows += rows
@@ -297,13 +318,15 @@ def applying(schema: Schema, source: SourceColumn, ends: Mapping[str, str]) -> t
         ("low", column.minimum is not None),
         ("high", column.maximum is not None),
         ("start-after-end", column.name in ends),
+        ("unmapped-value", source.mapped_to is not None),
+        ("repeated-key", column.name in schema.primary_key[:1]),
         ("too-early", source.after is not None),
         *(
             (rule, any((p.check, p.column) == (check, column.name) for p in schema.plausible))
             for check, rule in OF_CONCEPT.items()
         ),
         ("person", column.name == schema.person_column),
-        ("required", source.required and column.name != schema.person_column),
+        ("required", schema.required(source) and column.name != schema.person_column),
         ("unmapped", unmapped and not column.name.lower().endswith("_source_concept_id")),
         ("unmapped-source", unmapped and column.name.lower().endswith("_source_concept_id")),
     ]

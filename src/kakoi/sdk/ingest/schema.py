@@ -51,6 +51,8 @@ class SourceColumn:
     """Whether every cell must have a value."""
     after: str | None = None
     """The column of the same row that a day or instant must not lie before."""
+    mapped_to: str | None = None
+    """The column of the same row that holds the standard concept of a source value, 0 if there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,10 +79,12 @@ class Schema:
     leave_out: tuple[str, ...] = ()
     file: FileOptions = field(default_factory=FileOptions)
     plausible: tuple[Plausible, ...] = ()
+    primary_key: tuple[str, ...] = ()
+    """Columns that together name a row: no two rows hold the same, and no cell of them is missing."""
 
     def required(self, source: SourceColumn) -> bool:
-        """Whether every cell of this column must have a value: a person is named in every row."""
-        return source.required or source.column.name == self.person_column
+        """Whether every cell of this column must have a value: every row names a person, and itself."""
+        return source.required or source.column.name in (self.person_column, *self.primary_key)
 
     @property
     def contract_columns(self) -> tuple[Column, ...]:
@@ -142,7 +146,7 @@ class _Reader:
         self._name = name
 
     def schema(self, document: Mapping[str, Any]) -> Schema:
-        self._known(document, ("table", "title", "person_column", "leave_out", "file", "columns", "plausible"), "")
+        self._known(document, _TABLE_KEYS, "")
         columns = self._columns(self._member(document, "columns", dict, "", required=True))
         leave_out = self._texts(document.get("leave_out", []), "leave_out")
         person = self._member(document, "person_column", str, "")
@@ -153,6 +157,7 @@ class _Reader:
             columns=columns,
             leave_out=tuple(leave_out),
             file=self._file(self._member(document, "file", dict, "") or {}),
+            primary_key=tuple(self._texts(document.get("primary_key", []), "primary_key")),
             plausible=self._plausible(document.get("plausible", []), {c.column.name: c.column for c in columns}),
         )
         self._consistent(schema)
@@ -189,6 +194,7 @@ class _Reader:
             header=name if header is None else header,
             required=bool(self._member(table, "required", bool, where)),
             after=self._member(table, "after", str, where),
+            mapped_to=self._member(table, "mapped_to", str, where),
         )
 
     def _record(self, where: str, **fields: Any) -> Column:
@@ -300,10 +306,24 @@ class _Reader:
             self._fail(where, "the name of one of the columns", repr(name), hint=_near(name, columns))
         return columns[name]
 
-    def _ordered(self, schema: Schema) -> None:
-        """Each ``after`` names another column whose values can be compared."""
+    def _linked(self, schema: Schema) -> None:
+        """Each ``after``, each ``mapped_to`` and the primary key name columns whose values can serve."""
         columns = {c.column.name: c.column for c in schema.columns}
+        for name in schema.primary_key:
+            if self._one_of(name, columns, "primary_key").type not in ("integer", "string", "date", "datetime"):
+                self._fail("primary_key", "columns of integers, strings, dates or datetimes", repr(name))
         for source in schema.columns:
+            if source.mapped_to is not None:
+                where = f"column {source.column.name}, mapped_to"
+                concept = self._one_of(source.mapped_to, columns, where)
+                if (
+                    concept.type != "integer"
+                    or source.column.type not in ("integer", "string")
+                    or concept is source.column
+                ):
+                    self._fail(
+                        where, "an integer column of concepts, on an integer or string column", repr(concept.name)
+                    )
             if source.after is None:
                 continue
             column, where = source.column, f"column {source.column.name}, after"
@@ -313,7 +333,7 @@ class _Reader:
                 self._fail(where, "another column, both dates or both datetimes of one kind", repr(source.after))
 
     def _consistent(self, schema: Schema) -> None:
-        self._ordered(schema)
+        self._linked(schema)
         try:
             _Heading(table=schema.table, title=schema.title)
         except KakoiError as error:
@@ -395,7 +415,11 @@ class _Reader:
 
 _COLUMN_KEYS: Final = (
     *("type", "header", "unit", "codes", "missing", "min", "max"),
-    *("identifier", "required", "after", "description"),
+    *("identifier", "required", "after", "mapped_to", "description"),
+)
+_TABLE_KEYS: Final = (
+    *("table", "title", "person_column", "primary_key", "leave_out"),
+    *("file", "columns", "plausible"),
 )
 _SAYS: Final = {"plausibleValueLow": "min", "plausibleValueHigh": "max"}
 """What a rule on a concept says of its column; the others say ``values``."""

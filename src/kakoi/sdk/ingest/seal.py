@@ -25,7 +25,7 @@ from kakoi.dataset.format import (
     sealed_key_commitment,
 )
 from kakoi.dataset.seal import SealedSummary, SealingWriter
-from kakoi.sdk.ingest.across import across
+from kakoi.sdk.ingest.across import Whole, across
 from kakoi.sdk.ingest.convert import ARROW, convert
 from kakoi.sdk.ingest.opening import open_source
 from kakoi.sdk.ingest.report import Report, Tally
@@ -192,26 +192,29 @@ def _sound_table(tally: Tally, source: Path) -> Tally:
 
 
 def _validated(path: Path, source: Source, schema: Schema, tally: Tally, progress: Progress) -> Iterator[Any]:
-    """Batches of converted columns; ``tally`` knows after each whether all cells were good so far."""
+    """Batches of converted columns; ``tally`` knows after each whether all cells were good so far, and at the end what only the whole file shows."""
     physical = arrow_schema(schema)
     tally.first_row = source.first_row
     size = path.stat().st_size
-    for portion in source.portions(schema.columns):
-        arrays = []
-        for column in schema.columns:
-            result = convert(
-                column.column,
-                portion.cells[column.header],
-                line_breaks=schema.file.line_breaks,
-                required=schema.required(column),
-                unfit=portion.unfit.get(column.header),
-            )
-            tally.add(column.column.name, result.missing, result.faults)
-            arrays.append(result.values)
-        across(schema, arrays, tally)
-        tally.advance(portion.rows)
-        progress(size * min(portion.done, source.total) // source.total, size)
-        yield pa.record_batch(arrays, schema=physical)
+    with Whole(schema) as whole:
+        for portion in source.portions(schema.columns):
+            arrays = []
+            for column in schema.columns:
+                result = convert(
+                    column.column,
+                    portion.cells[column.header],
+                    line_breaks=schema.file.line_breaks,
+                    required=schema.required(column),
+                    unfit=portion.unfit.get(column.header),
+                )
+                tally.add(column.column.name, result.missing, result.faults)
+                arrays.append(result.values)
+            across(schema, arrays, tally)
+            whole.add(arrays, tally.rows + tally.first_row)
+            tally.advance(portion.rows)
+            progress(size * min(portion.done, source.total) // source.total, size)
+            yield pa.record_batch(arrays, schema=physical)
+        whole.settle(tally)
 
 
 class _Output:
