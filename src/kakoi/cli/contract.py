@@ -15,11 +15,11 @@ from kakoi.broker import consent
 from kakoi.broker.ledger import Ledger
 from kakoi.cli.asked import show_asked
 from kakoi.cli.code_words import describe_sealed
+from kakoi.cli.draft_files import read_draft
 from kakoi.cli.i18n import language, t
 from kakoi.cli.party import KeyFile
 from kakoi.cli.ui import SystemClock, at_hub, errors_as_exit_codes, out, plain, show_made, words
 from kakoi.contract.approve import Agreement, agree, in_force
-from kakoi.contract.code import CodeManifest
 from kakoi.contract.model import Analysis, Approval, Contract, DatasetManifest, LogKey
 from kakoi.contract.rules import NO_EPSILON, DisclosureRules
 from kakoi.contract.sign import open_card, open_signed, seal
@@ -32,7 +32,7 @@ from kakoi.party.files import read_limited, write_private
 from kakoi.party.home import PartyHome
 from kakoi.rehearse.noise import require_noise_possible
 from kakoi.say import locale
-from kakoi.sdk.draft import analysis_from_file, contract_from_file, pinned, policy_from_file, read_toml
+from kakoi.sdk.draft import analysis_from_file, pinned, policy_from_file
 from kakoi.sdk.terms import fetch_terms, terms_of
 
 app = typer.Typer(no_args_is_help=True, help=t("help.contract"))
@@ -71,70 +71,18 @@ def draft(
     """Make a contract from a draft, sign it as its drafter, and give it to the hub. Approves nothing."""
     with errors_as_exit_codes(), at_hub(hub, party, key_file) as (client, home):
         client.put_object(home.card.envelope)  # a hub answers those only whose card it has
-        contract = contract_from_file(
+        contract = read_draft(
+            client,
             file,
             drafter=PartyId(home.card.id),
-            manifests=_manifests(client, file),
-            code=_code(client, file),
             platforms=pinned(policy_from_file(policy), products or (), machines or ()),
             log=LogKey.decode(read_limited(log_key, limit=4096)),
             now=SystemClock().now(),
         )
-        _known(client, contract)
         envelope = seal(contract, home.keys.signer())
         require_noise_possible(terms_of(client, envelope))
         client.put_object(envelope)
         show_made(envelope.payload_id, t("contract.drafted", words=words(envelope.payload_id)))
-
-
-def _manifests(client: HubClient, draft: Path) -> dict[str, DatasetManifest]:
-    """The data sets that a draft names, as far as the hub has them."""
-    found: dict[str, DatasetManifest] = {}
-    for entry in read_toml(draft).get("data", []):
-        identity = entry.get("manifest") if isinstance(entry, dict) else None
-        envelope = _at_hub(client, identity) if isinstance(identity, str) else None
-        if envelope is not None:
-            found[envelope.payload_id] = DatasetManifest.decode(envelope.payload)
-    return found
-
-
-def _code(client: HubClient, draft: Path) -> dict[str, CodeManifest]:
-    """The sealed code that a draft names, as far as the hub has it."""
-    found: dict[str, CodeManifest] = {}
-    for entry in read_toml(draft).get("code", []):
-        identity = entry.get("manifest") if isinstance(entry, dict) else None
-        envelope = _at_hub(client, identity) if isinstance(identity, str) else None
-        if envelope is not None:
-            found[envelope.payload_id] = CodeManifest.decode(envelope.payload)
-    return found
-
-
-def _at_hub(client: HubClient, identity: str) -> Envelope | None:
-    """The object with this id; None if the hub has none."""
-    try:
-        return client.get_object(parse_id(identity))
-    except Refused as error:
-        if error.code != "hub.not-found":
-            raise
-        return None
-
-
-def _known(client: HubClient, contract: Contract) -> None:
-    """Raise Misuse for what a draft names and nobody has uploaded: the others could not even read such a contract."""
-    for entry in contract.parties:
-        if _at_hub(client, entry.party) is None:
-            raise Misuse(
-                "draft.unknown-party",
-                "expected parties whose cards the hub has, got an unknown id",
-                hint="a party's card is uploaded with its first data set or analysis; compare the id: kakoi party show",
-            )
-    for item in contract.analyses:
-        if _at_hub(client, item.analysis) is None:
-            raise Misuse(
-                "draft.unknown-analysis",
-                "expected analyses that the hub has, got an unknown id",
-                hint="kakoi analysis publish prints it",
-            )
 
 
 @app.command("show", help=t("help.contract-show"))

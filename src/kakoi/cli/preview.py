@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from kakoi.cli.contract import HubUrl, Identity, Party
-from kakoi.cli.i18n import t
+from kakoi.cli.contract import HubUrl, Party
+from kakoi.cli.draft_files import terms_of_draft
+from kakoi.cli.i18n import language, t
 from kakoi.cli.noise import show_noise
 from kakoi.cli.party import KeyFile
 from kakoi.cli.ui import SystemClock, at_hub, err, errors_as_exit_codes, out, plain
 from kakoi.contract.sign import seal
+from kakoi.core.errors import Misuse
 from kakoi.core.ids import PartyId, parse_id
 from kakoi.net.client import HubClient
 from kakoi.party.home import PartyHome
+from kakoi.say.catalogue import rule_text
 from kakoi.sdk.preview import outputs_shown
 from kakoi.sdk.run import bindings
 from kakoi.sdk.terms import Terms, fetch_terms
@@ -27,7 +31,7 @@ Accept = Annotated[list[str] | None, typer.Option("--accept-weakness", help=t("h
 
 
 def contract_preview(
-    identity: Identity,
+    contract: Annotated[str, typer.Argument(help=t("help.preview-contract"))],
     party: Party,
     hub: HubUrl,
     analysis: Annotated[str, typer.Option("--analysis", help=t("help.preview-analysis"))] = "",
@@ -37,9 +41,20 @@ def contract_preview(
     as_json: Annotated[bool, typer.Option("--json", help=t("help.json"))] = False,
     key_file: KeyFile = None,
 ) -> None:
-    """Rehearse a contract that nobody needs to have signed."""
+    """Rehearse a contract that nobody needs to have signed, or the file of a draft that the hub does not have yet."""
+    draft = Path(contract) if contract.endswith(".toml") else None
     with errors_as_exit_codes(), at_hub(hub, party, key_file) as (client, home):
-        terms = fetch_terms(client, parse_id(identity))
+        if draft is not None and store:
+            raise Misuse(
+                "preview.store-draft",
+                "expected a contract of the hub to store a preview of, got a draft that nobody could find there",
+                hint="kakoi contract draft gives it to the hub; or leave out --store",
+            )
+        if draft is not None:
+            client.put_object(home.card.envelope)  # a hub answers those only whose card it has
+            terms = terms_of_draft(client, draft, home, SystemClock().now())
+        else:
+            terms = fetch_terms(client, parse_id(contract))
         made = rehearsed(terms, home, only=analysis, people=people, accept=accept_weakness)
         if as_json:
             typer.echo(made.encode().decode())
@@ -100,6 +115,7 @@ def show_preview(terms: Terms, preview: Preview) -> None:
             given = ", ".join(f"{binding.name}={binding.value}" for binding in analysis.parameters)
             out.print(t("preview.parameters", values=given))
         _summary(analysis)
+        _owners(terms, analysis)
         _example(analysis)
     for identity in preview.not_rehearsed:
         out.print(t("preview.sealed", title=terms.analyses[identity].record.title))
@@ -125,7 +141,29 @@ def _leaves(item: Rehearsal) -> str:
 def _bite(bite: Bite) -> str:
     owners = ", ".join(bite.owners) or t("preview.everybody")
     key = "preview.bite-refused" if bite.action == "refused" else "preview.bite-cells"
-    return t(key, output=bite.output, rule=bite.rule, cells=bite.cells, owners=owners)
+    return t(key, output=bite.output, rule=rule_text(bite.rule, language()), cells=bite.cells, owners=owners)
+
+
+def _owners(terms: Terms, analysis: AnalysisPreview) -> None:
+    """For each owner of data, which of its rules bite and with how many people."""
+    names = dict.fromkeys(terms.name(entry.owner) for entry in terms.contract.data)
+    sizes: dict[str, dict[str, list[int]]] = {name: {} for name in names}
+    for item in analysis.rehearsals:
+        for bite in item.bites:
+            for name in bite.owners or names:
+                held = sizes[name].setdefault(bite.rule, [])
+                if item.people not in held:
+                    held.append(item.people)
+    table = Table(title=t("preview.by-owner"), title_justify="left")
+    for heading in ("preview.owner", "preview.bites"):
+        table.add_column(t(heading), overflow="fold")
+    for name, rules in sizes.items():
+        lines = [
+            t("preview.bites-with", rule=rule_text(rule, language()), people=", ".join(map(str, people)))
+            for rule, people in rules.items()
+        ]
+        table.add_row(plain(name), "\n".join(lines) or t("preview.none"))
+    out.print(table)
 
 
 def _example(analysis: AnalysisPreview) -> None:

@@ -31,7 +31,7 @@ from kakoi.guard.browser import BODY
 from kakoi.guard.watch import Watch
 from kakoi.party.home import PartyHome
 from kakoi.say import aloud, locale
-from kakoi.say.catalogue import LANGUAGES, SHARED, Language, error_text, read, text_of_code
+from kakoi.say.catalogue import LANGUAGES, SHARED, Language, error_text, read, rule_text, text_of_code
 from kakoi.sdk.verify import Said
 
 FOLDER: Final = "console/messages"
@@ -196,6 +196,7 @@ class Visit:
             "num": lambda value: locale.number(str(value)),
             "size": locale.size,
             "aloud": lambda identity: aloud.words(identity, language),
+            "rule_text": lambda rule: rule_text(rule, language),
             "trouble": lambda code, message, hint: text_of_code(code, message, hint, language),
         }
         return self.console.pages.get_template(template).render(**shared, **values)

@@ -52,3 +52,8 @@ def text_of_code(code: str, message: str, hint: str, language: Language) -> tupl
         if summary is not None:
             return f"{summary}（{message}）", known.get(f"{code}.hint") or hint
     return message, hint
+
+
+def rule_text(rule: str, language: Language) -> str:
+    """A rule of the gate in words; its own name if it is none of ours, as what parties store may claim anything."""
+    return read(SHARED, language).get(f"rule.{rule}", rule)

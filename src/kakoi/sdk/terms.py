@@ -35,10 +35,21 @@ def fetch_terms(source: ObjectSource, contract: ObjectId) -> Terms:
 def terms_of(source: ObjectSource, envelope: Envelope) -> Terms:
     """The same of a contract that the source need not have yet."""
     draft = Contract.decode(envelope.payload)
-    cards: dict[str, Signed[PartyCard]] = {
-        party.party: open_card(source.get_object(parse_id(party.party))) for party in draft.parties
-    }
+    cards = _cards(source, draft)
     record = open_signed(Contract, envelope, cards[draft.drafter]).record
+    return _gathered(source, record, cards)
+
+
+def draft_terms(source: ObjectSource, draft: Contract) -> Terms:
+    """The same of a contract that nobody has signed, not even its drafter: for a rehearsal, and for nothing else."""
+    return _gathered(source, draft, _cards(source, draft))
+
+
+def _cards(source: ObjectSource, draft: Contract) -> dict[str, Signed[PartyCard]]:
+    return {party.party: open_card(source.get_object(parse_id(party.party))) for party in draft.parties}
+
+
+def _gathered(source: ObjectSource, record: Contract, cards: dict[str, Signed[PartyCard]]) -> Terms:
     manifests: dict[str, Signed[DatasetManifest]] = {
         entry.manifest: open_signed(DatasetManifest, source.get_object(entry.manifest), cards[entry.owner])
         for entry in record.data
@@ -50,4 +61,4 @@ def terms_of(source: ObjectSource, envelope: Envelope) -> Terms:
         if author not in cards:
             raise Refused("contract.unknown-party", "expected a party of the contract, got somebody else")
         analyses[item.analysis] = open_signed(Analysis, found, cards[author])
-    return Terms(id=envelope.payload_id, contract=record, cards=cards, manifests=manifests, analyses=analyses)
+    return Terms(id=record.id, contract=record, cards=cards, manifests=manifests, analyses=analyses)

@@ -269,7 +269,9 @@ def rehearsal(desk: Desk, bundle: ContractBundle, party: TestParty, *, title: st
         margins=(),
         rows_withheld=True,
     )
-    bite = Bite(output="counts", rule="minimum_cell", action="suppressed-cells", cells=1, owners=("South",))
+    bite = Bite(
+        output="counts", rule="minimum-cell-and-contributors", action="suppressed-cells", cells=1, owners=("South",)
+    )
     small = Rehearsal(
         people=10,
         outputs=(),
@@ -301,7 +303,7 @@ def test_a_rehearsal_is_shown_in_the_review_as_the_claim_that_it_is(desk: Desk, 
     page = aoki.page(path)
     assert "INVENTED DATA" in page
     assert "By Analyst, " in page
-    assert "counts: 1 numbers held back by minimum_cell (South)" in page
+    assert "counts: 1 numbers held back: too few rows or people behind a number (South)" in page
     assert "… and 3 more rows" in page
     assert "gate.cell" in page
     assert "<script>People" not in aoki.get(path).text
