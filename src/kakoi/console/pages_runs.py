@@ -57,6 +57,7 @@ def run_part(visit: Visit) -> Response:
 def _values(visit: Visit, run: RunView) -> dict[str, Any]:
     return {
         "run": run,
+        "waiting": runs.waiting(visit.console.library, run),
         "decisions": Memory(visit.console.home).decisions(run=run.id, limit=20),
         "software": any(policy.platform == "software" for policy in run.whole.contract.platforms.accepted),
     }
@@ -81,7 +82,7 @@ def _result(visit: Visit, run: RunView) -> dict[str, Any]:
 
 
 def run_events(visit: Visit) -> Response:
-    """Server-sent events: ``changed`` when something was said about the run, ``ended`` when it is over."""
+    """Server-sent events: ``changed`` when something was said or it waits for something else, ``ended`` when it is over."""
     run = _view(visit)
     if len(visit.console.streams) >= _STREAMS:
         raise Unavailable("console.busy", "expected room for another live page, got none", hint="reload the page later")
@@ -89,15 +90,17 @@ def run_events(visit: Visit) -> Response:
 
 
 def _events(visit: Visit, run: RunView) -> Iterator[str]:
-    library, seen = visit.console.library, run.said
+    library = visit.console.library
+    seen = (run.said, runs.waiting(library, run))
     end = time.monotonic() + _STREAM_SECONDS
     visit.console.streams.append(run.id)
     try:
         yield "retry: 2000\n\n"
         while time.monotonic() < end:
             now = runs.view(library, run.id)
-            if now.said != seen:
-                seen = now.said
+            news = (now.said, runs.waiting(library, now))
+            if news != seen:
+                seen = news
                 yield "event: changed\ndata: \n\n"
             if now.state in ("done", "denied", "failed", "abandoned"):
                 yield "event: ended\ndata: \n\n"

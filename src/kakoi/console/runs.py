@@ -22,6 +22,7 @@ from kakoi.party.home import PartyHome
 from kakoi.sdk.released import intervals, released
 from kakoi.sdk.run import open_result
 from kakoi.sdk.verify import VerifiedResult, Verifiers, verify_result
+from kakoi.sdk.waiting import ALL_KINDS, Waiting, Waits
 from kakoi.wire.analyst_run import open_session
 from kakoi.wire.messages import (
     Challenge,
@@ -125,6 +126,21 @@ def view(library: Library, identity: str) -> RunView:
     if run.state in ("done", "failed"):
         library.keep("run", identity, run)
     return run
+
+
+def waiting(library: Library, run: RunView) -> Waiting | None:
+    """What a run waits for now, as far as that can be told: None of one that has ended or of a contract that is not approved."""
+    if run.state not in ("waiting", "running"):
+        return None
+    try:
+        agreement = library.agreement(run.whole.id)
+        owners = agreement.owners_of(run.request.analysis)
+    except (Malformed, Refused, KeyError):
+        return None
+    following = Waits(agreement=agreement, run=run.id, owners=owners)
+    for item in library.items(*ALL_KINDS, run=run.id):
+        following.saw(item.kind, library.envelope(item.id))
+    return following.now(library.run_state(run.id))
 
 
 def _in_rounds(said: list[Step]) -> tuple[Step, ...]:

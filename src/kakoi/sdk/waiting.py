@@ -20,6 +20,8 @@ from kakoi.wire.messages import Challenge, KeyGrant, Release, ReleaseRequest, Se
 What = Literal["enclave", "owners", "evidence", "tokens", "keys", "computing", "release", "publishing"]
 KINDS: Final = (ReleaseRequest.KIND, Release.KIND)
 """Kinds that tell nothing about how a run ends, and are read to see what it waits for."""
+ALL_KINDS: Final = (Challenge.KIND, Session.KIND, KeyGrant.KIND, *KINDS)
+"""Everything that ``Waits`` learns from."""
 
 _OF_OWNERS: Final[dict[str, type[Challenge] | type[KeyGrant] | type[Release]]] = {
     Challenge.KIND: Challenge,
@@ -63,9 +65,10 @@ class Waits:
 
     def _owner(self, cls: type[Challenge] | type[KeyGrant] | type[Release], envelope: Envelope) -> None:
         said = cls.decode(envelope.payload)
+        if isinstance(said, Challenge) and said.renewal:
+            return  # a long job has thousands of these: no signature is checked for nothing
         open_signed(cls, envelope, self.agreement.cards[said.owner])
-        if not isinstance(said, Challenge) or said.renewal == 0:
-            self._note(said.run, said.attempt, cls.KIND, said.owner)
+        self._note(said.run, said.attempt, cls.KIND, said.owner)
 
     def _note(self, run: str, attempt: int, kind: str, who: str) -> None:
         if run != self.run or attempt < self._attempt:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from kakoi.console import runs
+from kakoi.console import pages_runs, runs
+from kakoi.console.visit import Visit
 from kakoi.core.dsse import Envelope
 from kakoi.core.ids import ObjectId
+from kakoi.net.answers import RunState
 from support.console_desk import Desk, Visitor, open_desk
 
 LEASE = 300
@@ -74,3 +78,50 @@ def test_a_renewal_signed_by_another_session_is_not_shown(desk: Desk) -> None:
     desk.console.library.look_again()
     shown = runs.view(desk.console.library, run)
     assert [part.kind for step in shown.steps for part in step.parts] == ["challenge"]
+
+
+def test_the_page_says_whom_a_run_waits_for(desk: Desk) -> None:
+    """Before anybody answers, with one of three answers, with evidence, and not of a run that has ended."""
+    aoki: Visitor = desk.enrol("Dr. Aoki")
+    setting = desk.setting
+    agreement = setting.publish()
+    request = setting.world.request(agreement)
+    run = request.payload_id
+    desk.hub.put_object(request)
+    assert "No enclave has taken the run yet." in aoki.page(f"/runs/{run}")
+
+    setting.hub.states[run] = RunState(state="claimed", attempt=2)
+    assert "It waits for an answer of " in aoki.page(f"/runs/{run}/part")
+    assert "This is attempt 2." in aoki.page(f"/runs/{run}/part")
+    setting.hub.states[run] = RunState(state="claimed", attempt=1)
+    names = [setting.world.owners[place].card.record.name for place in range(3)]
+    setting.broker().step(wait=0)
+    desk.console.library.look_again()
+    page = aoki.page(f"/runs/{run}/part")
+    assert f"It waits for an answer of {', '.join(names[1:])}." in page
+    found = runs.waiting(desk.console.library, runs.view(desk.console.library, run))
+    assert found is not None
+    assert (found.what, found.names) == ("owners", tuple(names[1:]))
+
+    setting.hub.states[run] = RunState(state="abandoned", attempt=5)
+    ended = runs.view(desk.console.library, run)
+    assert ended.state == "abandoned"
+    assert runs.waiting(desk.console.library, ended) is None
+    assert "waits for" not in aoki.page(f"/runs/{run}/part")
+
+
+def test_a_change_of_what_a_run_waits_for_is_told_to_a_page_that_follows(desk: Desk) -> None:
+    """Nobody signed anything: the hub said that an enclave took the run, and the page is to show it."""
+    desk.enrol("Dr. Aoki")
+    setting = desk.setting
+    agreement = setting.publish()
+    request = setting.world.request(agreement)
+    desk.hub.put_object(request)
+    view = runs.view(desk.console.library, request.payload_id)
+    visit = cast("Visit", SimpleNamespace(console=desk.console))
+    told = cast("Generator[str, None, None]", pages_runs._events(visit, view))
+    assert "retry" in next(told)
+    setting.hub.states[request.payload_id] = RunState(state="claimed", attempt=1)
+    assert next(told).startswith("event: changed")
+    told.close()
+    assert desk.console.streams == []
