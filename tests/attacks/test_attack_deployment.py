@@ -140,7 +140,7 @@ def test_small_cell(with_enclave: Deployment) -> None:
     """T10: a parameter within the contract that leaves hardly anybody: the numbers stay inside."""
     refusal, run = carried_out(with_enclave, attacks.small_cell)
     assert (refusal.who, refusal.code) == ("enclave", "gate.suppressed")
-    assert refusal.rule == "minimum-cell-and-contributors"
+    assert refusal.rule == "rows of too few people are not in the table"
     assert not any(digit in refusal.rule for digit in "0123456789")
     for owner in OWNERS:
         steps = [(entry["step"], entry["outcome"]) for entry in with_enclave.decisions(owner, run)]

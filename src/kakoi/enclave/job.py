@@ -26,6 +26,8 @@ MAX_JOB_BYTES: Final = 4 * 1024 * 1024
 MAX_RESULT_BYTES: Final = 64 * 1024 * 1024
 MAX_CELL: Final = 120
 """Characters of one cell: room for a site's name, not for a note."""
+MAX_ROWS: Final = 100_000
+"""Of a result table, those that will not leave among them."""
 
 COHORT_PRIME: Final = 2**31 - 1
 MAX_COHORT_TERMS: Final = 32

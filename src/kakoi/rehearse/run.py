@@ -29,8 +29,9 @@ from kakoi.wire.request import check_parameters
 
 SIZES: Final = (30, 300, 3000)
 """Invented people at each owner: a rule that bites with thirty may be no matter with three thousand."""
+PEOPLE_RULE: Final = "minimum-cell-and-contributors"
 _FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
-    "minimum-cell-and-contributors": ("minimum_cell", "minimum_contributors"),
+    PEOPLE_RULE: ("minimum_cell", "minimum_contributors"),
     "complementary-suppression": ("minimum_cell", "minimum_contributors"),
     "cohort-difference": ("cohort_difference",),
     "dominance": ("dominance_contributors", "dominance_percent", "p_percent"),
@@ -149,7 +150,7 @@ def _one(
         outputs=tuple(map(_cut, released.outputs)),
         rows=tuple(map(_height, released.outputs)),
         refused=None,
-        bites=tuple(_bites(terms, released)),
+        bites=tuple(_bites(terms, released, judged.left_out())),
     )
 
 
@@ -183,17 +184,15 @@ def _refused(terms: Terms, identity: str, size: int, error: KakoiError) -> Rehea
     )
 
 
-def _bites(terms: Terms, released: Released) -> Iterator[Bite]:
-    held = {output.name: _held(output) for output in released.outputs}
-    for decision in released.decisions:
-        if decision.action == "suppressed-cells":
-            yield Bite(
-                output=decision.output,
-                rule=decision.rule,
-                action="suppressed-cells",
-                cells=held.get(decision.output, 0),
-                owners=_whose(terms, decision.rule),
-            )
+def _bites(terms: Terms, released: Released, left_out: Mapping[str, int]) -> Iterator[Bite]:
+    """Rules that held something back. Rows that are not there at all count too: a result does not tell of them, a rehearsal may."""
+    held = {output.name: _held(output) + left_out.get(output.name, 0) for output in released.outputs}
+    said = [(d.output, d.rule) for d in released.decisions if d.action == "suppressed-cells"]
+    missing = [(output, PEOPLE_RULE) for output, cells in left_out.items() if cells]
+    for output, rule in dict.fromkeys([*missing, *said]):
+        yield Bite(
+            output=output, rule=rule, action="suppressed-cells", cells=held.get(output, 0), owners=_whose(terms, rule)
+        )
 
 
 def _owners(terms: Terms) -> tuple[str, ...]:

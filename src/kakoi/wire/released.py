@@ -48,7 +48,7 @@ class ReleasedNoise(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleasedTable(Record):
-    """A table. Rows whose every number is held back keep their labels, if those were declared."""
+    """A table. Rows of enough people whose every number is held back keep their labels, if those were declared."""
 
     KIND: ClassVar[str] = "table"
 
@@ -57,7 +57,8 @@ class ReleasedTable(Record):
     margins: Annotated[tuple[Annotated[int, Limit(most=2**32)], ...], Limit(most=100000)]
     """For each row, a bit for each group column that was summed over; empty if the table has no margins."""
     rows_withheld: bool
-    """Some rows are missing altogether: their labels come from the data and too few people share them."""
+    """Rows may be missing altogether: those of too few people, if there are any. True of every table with groups whose numbers are as
+    they are: whether some are missing is not told."""
     noise: Annotated[tuple[ReleasedNoise, ...], Limit(most=256)] = ()
     """One for each column of numbers where owners demand differential privacy; empty where numbers are as they are."""
 

@@ -171,19 +171,17 @@ def test_a_whole_table_is_a_group() -> None:
     assert cells(found, "n") == ("0",)
 
 
-def test_too_many_rows_and_too_long_labels_stop() -> None:
-    with pytest.raises(Stopped, match=r"engine\.rows"):
-        run("SELECT age, count(*) AS n FROM people GROUP BY age", output("o", "group:age", "count:n", max_rows=19))
+def test_many_rows_and_long_labels_stop_nothing() -> None:
+    """One person may be the row too many, or have the long text: the gate judges rows of enough people."""
+    found = run("SELECT age, count(*) AS n FROM people GROUP BY age", output("o", "group:age", "count:n", max_rows=19))
+    assert len(found.rows) == 20
     made = job(
         "SELECT s, count(*) AS n FROM t GROUP BY s",
         [table("t", [column("s", "string")], ["A"])],
         [output("o", "group:s", "count:n")],
     )
-    with (
-        part_fds(made, [parquet(pa.table({"s": ["x" * 121]}))]) as parts,
-        pytest.raises(Stopped, match=r"engine\.text"),
-    ):
-        run_with(made, [parts[0].descriptor])
+    with part_fds(made, [parquet(pa.table({"s": ["x" * 121]}))]) as parts:
+        assert cells(run_with(made, [parts[0].descriptor]), "s") == ("x" * 119 + "…",)
 
 
 def test_values_must_be_numbers() -> None:

@@ -137,7 +137,7 @@ def test_a_small_cell_cannot_be_had_from_an_earlier_total() -> None:
         ("b", "y", set(range(61, 81))),
     ]
     cells = shown(judged(crossed(small)), earlier)
-    assert [n for _, _, n in cells] == [None, None, "20", "20"]
+    assert [n for _, _, n in cells] == [None, "20", "20"], "and the row of two people is not there"
 
 
 def test_a_small_cell_cannot_be_had_from_a_later_total() -> None:
@@ -189,7 +189,7 @@ def test_what_protects_a_held_back_cell_is_not_had_later() -> None:
     table = with_margin(cells)
     first = judged(table).released.outputs[0]
     assert isinstance(first, ReleasedTable)
-    assert first.columns[2].held_back == (0, 1)
+    assert first.columns[2].held_back == (0,), "the five; the two are not there at all"
     (now,) = shown(judged(crossed(cells[1:2])), after(table))
     assert now[2] is None
     (others,) = shown(judged(crossed([("a", "y", set(range(100, 105)))])), after(table))

@@ -205,10 +205,9 @@ def small_cell(scene: Scene) -> Refusal:
     opened = open_result(scene.client, scene.cast.researcher, sealed, verifiers=with_software)
     table = table_of(opened.verified, "oldest")
     numbers = [cell for column in table.columns if column.role != "group" for cell in column.cells]
-    if any(cell is not None for cell in numbers):
+    if any(cell is not None for cell in numbers) or not table.rows_withheld:
         raise NotRefusedError("a small cell left the enclave")
-    rules = ", ".join(sorted({d.rule for d in opened.verified.passport.gate if d.action == "suppressed-cells"}))
-    return Refusal(who="enclave", rule=rules, code="gate.suppressed")
+    return Refusal(who="enclave", rule="rows of too few people are not in the table", code="gate.suppressed")
 
 
 Attack = Callable[[Scene], Refusal]

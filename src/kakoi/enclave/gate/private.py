@@ -61,6 +61,10 @@ class Noised:
                 "ask for fewer rows or columns",
             )
 
+    def left_out(self) -> dict[str, int]:
+        """Nothing: every declared row is there."""
+        return {}
+
     def populations(self) -> tuple[Population, ...]:
         """Nobody's: numbers with noise are not compared with others."""
         return ()

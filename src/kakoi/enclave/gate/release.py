@@ -1,10 +1,11 @@
 """The last judgement before anything leaves: declared outputs only, enough people behind every number, few digits, few bytes.
 
  1. the answer is one canonical record, with exactly the declared outputs, columns and row limits;
- 2. group labels are declared (codes, sites, constants of the source) or few; labels that come from the data are shown only
-    where enough people share them;
- 3. a row with too few rows or people loses its numbers; so does a single number with too little support of its own;
- 4. so does a sum or mean that few people make up (``dominance``);
+ 2. a row with too few rows or people is not there: neither its label nor a limit tells whether there was one (docs/adr/0114);
+    a single number with too little support of its own is held back;
+ 3. so is a sum or mean that few people make up (``dominance``);
+ 4. group labels are declared (codes, sites, constants of the source) or not many; labels that come from the data are shown only
+    where enough people share them and some number is;
  5. where tables have margins, or share classifications, more is held back until nothing can be computed back (``complement``);
  6. a statistic with too few people, or too many parameters for them, refuses the whole release;
  7. numbers are rounded (``rounding``); the whole has at most so many bytes;
@@ -154,6 +155,10 @@ class Judged:
         """Whose numbers ``released`` tells, for the owners' ledgers."""
         return populations((item for table in self._tables for item in table.told(self._terms)), self._terms)
 
+    def left_out(self) -> dict[str, int]:
+        """Numbers in rows that are not in each table. Tells about data: for rehearsals on invented ones."""
+        return {table.name: table.left_out for table in self._tables}
+
     def against(self, earlier: Earlier) -> Released:
         """What may leave beside everything that left earlier: cells that conflict are held back, the smallest first."""
         more: dict[str, frozenset[int]] = {}
@@ -222,12 +227,13 @@ def _statistics(found: ResultStatistics, declared: Output, bench: Bench) -> Rele
                 f"{declared.name} rests on too few people",
                 "compute it over a larger group",
             )
-    if declared.parameters > Fraction(bench.rules.parameters_per_person) * found.basis:
+    # As many numbers as people are the people: what was fitted is at least what is shown.
+    if max(declared.parameters, len(found.values)) > Fraction(bench.rules.parameters_per_person) * found.basis:
         raise bench.deny(
             "gate.statistics-parameters",
             "parameters_per_person",
-            f"{declared.name} has too many parameters for the people behind it",
-            "fit fewer parameters, or over a larger group",
+            f"{declared.name} has too many parameters or numbers for the people behind it",
+            "fit and show fewer, or over a larger group",
         )
     digits = bench.rules.max_digits
     return ReleasedStatistics(

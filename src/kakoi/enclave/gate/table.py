@@ -61,6 +61,11 @@ class Table:
     counts: dict[int, Sequence[int]] = field(default_factory=dict)
     """Rounded counts, for columns that hold counts."""
     _did: set[str] = field(default_factory=set)
+    _few_rows: frozenset[int] = frozenset()
+    _held: list[tuple[str, frozenset[int]]] = field(default_factory=list)
+    """Why rows of one column are held back."""
+    left_out: int = 0
+    """Numbers in rows that are not in the table. Tells about data: for rehearsals on invented ones."""
     shown: frozenset[int] = frozenset()
     """Rows of which at least one number leaves."""
     labels: Sequence[Labels] = ()
@@ -94,23 +99,23 @@ class Table:
     def hold(self, more: frozenset[int]) -> None:
         """What the rules on single numbers hold back; ``more`` are rows to hold back besides."""
         self._shape()
-        self.labels = self._labels()
-        few = frozenset(i for i in range(len(self.labels)) if self._few(self.found.rows[i], self.found.people[i]))
+        few = frozenset(i for i in range(len(self.found.rows)) if self._few(self.found.rows[i], self.found.people[i]))
+        if len(self.found.rows) - len(few) > self.declared.max_rows:
+            undeclared(f"number of rows of {self.declared.name}")
+        self._few_rows, self.labels = few, self._labels(few)
         if more:
             self._did.add("difference")
         for place, column in enumerate(self.declared.columns):
             if column.role != "group":
                 small, large = few | self._unsupported(place), self._dominated(place)
-                self._did |= {"minimum"} if small else set()
                 # Of a number that is held back anyway, what its people's contributions are like is not told.
-                self._did |= {"dominance"} if large - small else set()
+                self._held += [("minimum", small), ("dominance", large - small)]
                 self.hidden[place] = small | large | more
 
     def also_hide(self, place: int, rows: frozenset[int]) -> None:
         """Hold back what could be computed from what is shown of a column."""
-        if not rows <= self.hidden[place]:
-            self._did.add("complement")
-            self.hidden[place] |= rows
+        self._held.append(("complement", rows - self.hidden[place]))
+        self.hidden[place] |= rows
 
     def round(self, place: int, counts: Sequence[int]) -> None:
         """From now on a column's numbers are these counts."""
@@ -120,7 +125,12 @@ class Table:
         """The table without what may not leave."""
         every = range(len(self.labels))
         open_rows = {i for i, label in enumerate(self.labels) if not self._foreseen(label)}
-        gone = {i for i in open_rows if all(i in places for places in self.hidden.values())}
+        gone = {i for i in open_rows | self._few_rows if all(i in places for places in self.hidden.values())}
+        # A row in the table says that there are such people: so few look like nobody, whatever their label. But there is one total.
+        gone = gone if self._groups() else set()
+        self.left_out = len(gone) * len(self.hidden)
+        # What is told of rules is what the table shows of them.
+        self._did |= {why for why, rows in self._held if rows - gone}
         self.shown = frozenset(i for i in every if any(i not in places for places in self.hidden.values()))
         if self.bench.rules.rounding_base > 1:
             self._did.add("base")
@@ -131,7 +141,7 @@ class Table:
                 self._column(place, order, self.hidden.get(place, frozenset())) for place in range(self._width)
             ),
             margins=tuple(self.found.margins[i] for i in order) if self.found.margins else (),
-            rows_withheld=bool(gone),
+            rows_withheld=bool(self._groups()),
         )
 
     @property
@@ -148,8 +158,6 @@ class Table:
         optional |= {len(column.support_people) for column in found.columns}
         if lengths != {height} or not optional <= {0, height}:
             undeclared(f"rows of {self.declared.name}")
-        if height > self.declared.max_rows:
-            undeclared(f"number of rows of {self.declared.name}")
         for column, declared in zip(found.columns, self.declared.columns, strict=True):
             if declared.role == "count" and list(column.cells) != list(map(str, found.people)):
                 undeclared(f"counts of {self.declared.name}")
@@ -159,22 +167,26 @@ class Table:
     def _groups(self) -> list[int]:
         return [place for place, column in enumerate(self.declared.columns) if column.role == "group"]
 
-    def _labels(self) -> list[Labels]:
-        """Each row's labels. Raises Refused if two rows have the same, or a column has too many or made-up ones."""
+    def _labels(self, few: frozenset[int]) -> list[Labels]:
+        """Each row's labels. Raises Refused if two rows have the same, or a column has too many or made-up ones.
+
+        Rows of ``few`` people count for nothing in this: a refusal would say that there is such a person.
+        """
         groups = self._groups()
         columns = [self.found.columns[place].cells for place in groups]
         labels = [tuple(column[i] for column in columns) for i in range(len(self.found.rows))]
         masks = self.found.margins or (0,) * len(labels)
         if any(mask >> len(groups) for mask in masks):
             undeclared(f"margins of {self.declared.name}")
-        if len(set(zip(labels, masks, strict=True))) != len(labels):
+        kept = [i for i in range(len(labels)) if i not in few]
+        if len({(labels[i], masks[i]) for i in kept}) != len(kept):
             raise Refused(
                 "gate.repeated-row",
                 f"expected each combination of labels once in {self.declared.name}, got a repetition",
                 hint="add the column that tells the rows apart to the groups",
             )
         for place, cells in zip(groups, columns, strict=True):
-            self._bounded(self.declared.columns[place].name, {cell for cell in cells if cell is not None})
+            self._bounded(self.declared.columns[place].name, {cell for i in kept if (cell := cells[i]) is not None})
         return labels
 
     def _bounded(self, name: str, labels: set[str]) -> None:
@@ -188,17 +200,17 @@ class Table:
         if self.analysis.engine == "python" and any(self._made_up(label) for label in unforeseen):
             raise Refused(
                 "gate.label",
-                f"expected labels of {name} to be declared codes, sites, numbers, dates or text constants of the source, got other text",
-                hint="declare the column's codes in the data set, or write the labels in the source",
+                f"expected labels of {name} to be declared codes, sites, numbers of at most max_digits digits, dates or text constants of the source, got others",
+                hint="declare the column's codes in the data set, round numbers, or write the labels in the source",
             )
 
     def _made_up(self, label: str) -> bool:
-        """Text that is neither a number nor a date nor a constant of the source: code could carry anything in it."""
+        """Text that is neither a short number nor a date nor a constant of the source: code could carry anything in it."""
         try:
-            decimals.parse(label)
+            number = decimals.parse(label)
         except Malformed:
             return not _date(label) and not any(f"{q}{label}{q}" in self.analysis.source for q in "'\"")
-        return False
+        return decimals.significant(number, self.bench.rules.max_digits) != number
 
     def _foreseen(self, labels: Labels) -> bool:
         names = [self.declared.columns[place].name for place in self._groups()]
@@ -211,9 +223,16 @@ class Table:
         return rows < self.bench.rules.minimum_cell or people < self.bench.rules.minimum_contributors
 
     def _unsupported(self, place: int) -> frozenset[int]:
+        """Rows whose number in this column has too little support of its own, or stands beside as many numbers as there are people."""
         column = self.found.columns[place]
         pairs = zip(column.support_rows, column.support_people, strict=True)
-        return frozenset(i for i, (rows, people) in enumerate(pairs) if self._few(rows, people))
+        few = {i for i, (rows, people) in enumerate(pairs) if self._few(rows, people)}
+        alone = self.bench.rules.minimum_cell == self.bench.rules.minimum_contributors == 1
+        if self.declared.columns[place].role == "value" and not alone:
+            # So many equations have the people's own values as their solution, whatever the numbers are.
+            values = sum(1 for other in self.declared.columns if other.role == "value")
+            few |= {i for i, people in enumerate(self.found.people) if people <= values}
+        return frozenset(few)
 
     def _dominated(self, place: int) -> frozenset[int]:
         try:
