@@ -34,13 +34,14 @@ OPEN: Final = replace(
     minimum_cell=1,
     minimum_contributors=1,
     parameters_per_person="1",
+    max_digits=15,
     dominance_percent=100,
     p_percent=0,
     cohort_difference=1,
     python_settings=10**6,
 )
 """The gate off: as much as rules can be loosened. Shapes, labels and bytes stay as declared: nothing turns those off."""
-DEFAULT: Final = RULES
+DEFAULT: Final = replace(RULES, max_digits=6)
 COLUMNS: Final[tuple[Column, ...]] = (
     replace(col("age"), minimum="18", maximum="100"),
     col("sex", codes=("0", "1")),
