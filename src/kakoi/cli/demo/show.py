@@ -34,24 +34,20 @@ def statistics_of(result: VerifiedResult, name: str) -> dict[str, float | None]:
     raise KeyError(name)
 
 
-def show_counts(result: VerifiedResult) -> tuple[int, int]:
-    """The SQL table; returns how many whole cells, and how many single numbers besides, the gate held back."""
+def show_counts(result: VerifiedResult) -> int:
+    """The SQL table; returns how many numbers of its rows the gate held back."""
     output = shown(table_of(result, "counts"))
     table = Table(title=t("demo.counts"), title_justify="left")
     for column in output.columns:
         table.add_column(column, justify="right")
-    numbers = sum(column.role != "group" for column in table_of(result, "counts").columns)
-    cells = single = 0
     for row, held in zip(output.rows, output.held_back, strict=True):
-        whole = sum(held) == numbers
-        cells, single = cells + whole, single + (0 if whole else sum(held))
         shown_cells = (
             f"[red]{t('result.held-back')}[/]" if kept else plain(cell or "")
             for cell, kept in zip(row, held, strict=True)
         )
         table.add_row(*shown_cells)
     out.print(table)
-    return cells, single
+    return sum(map(sum, output.held_back))
 
 
 def computed(result: VerifiedResult) -> dict[str, float | None]:

@@ -172,8 +172,7 @@ def _attacks(telling: Telling, scene: Scene) -> dict[str, tuple[str, str, str]]:
 
 
 def _results(directory: Path, sql: Opened, python: Opened) -> None:
-    cells, single = show.show_counts(sql.verified)
-    out.print(t("demo.held", cells=cells, single=single))
+    out.print(t("demo.held", numbers=show.show_counts(sql.verified)))
     if not show.show_comparison(show.computed(python.verified)):
         raise Fatal(
             "demo.numbers", "expected the published numbers, got others", hint="this is a bug: please report it"
