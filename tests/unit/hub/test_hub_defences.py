@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import io
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,9 +12,14 @@ from typing import Any
 import pytest
 
 from kakoi.core.errors import Unavailable
+from kakoi.core.ids import BlobId
 from kakoi.hub.database import Database
+from kakoi.hub.http import chunks
 from kakoi.hub.protocol import _LimitedProtocol
+from kakoi.hub.serve import HubServer
 from kakoi.hub.settings import Limits
+from kakoi.net.caller import Patience
+from support.hub_client import client_of
 
 NOW = 1_000_000.0
 LIMITS = Limits(head_seconds=10, stall_seconds=20, keep_alive_seconds=15)
@@ -94,3 +101,33 @@ def test_the_queue_of_changes_is_bounded_and_its_last_quarter_is_for_runs(tmp_pa
     said, waiting = asyncio.run(fill())
     assert said == ["waits"] * 7 + ["hub.busy"] + ["waits"] + ["hub.busy"] * 2
     assert waiting == 8
+
+
+def test_a_body_that_trickles_in_is_given_up_however_steadily() -> None:
+    """Each piece comes in time; all of them together are slower than bodies may be."""
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.sleep(0.02)
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    async def read() -> int:
+        limits, count = Limits(stall_seconds=0.3, slowest=10**9), 0
+        async for _ in chunks(SimpleNamespace(receive=receive), 100, limits):  # type: ignore[arg-type]
+            count += 1
+            assert count < 100, "two seconds, and nobody minds"
+        return count
+
+    with pytest.raises(Unavailable) as caught:
+        asyncio.run(read())
+    assert caught.value.code == "hub.timeout"
+
+
+def test_more_downloads_than_places_are_asked_to_come_again(server: HubServer) -> None:
+    data = b"sealed" * 1000
+    blob = BlobId(hashlib.sha256(data).hexdigest())
+    with client_of(server, patience=Patience(attempts=1)) as hub:
+        hub.put_blob(blob, io.BytesIO(data), len(data))
+        with server.hub.downloads.take(server.hub.settings.limits.downloads), pytest.raises(Unavailable) as caught:
+            list(hub.stream_blob(blob, most=len(data)))
+        assert caught.value.code == "hub.busy"
+        assert b"".join(hub.stream_blob(blob, most=len(data))) == data
