@@ -28,7 +28,7 @@ from kakoi.net.answers import FeedItem, FeedPage
 from kakoi.net.client import HubClient
 from kakoi.testing.memory_hub import MemoryHub
 from kakoi.testing.software_authenticator import SoftwareAuthenticator, assertion_json
-from kakoi.testing.world import TestParty
+from kakoi.testing.world import TestParty, World
 from support.broker_setting import Setting, make_setting
 
 ORIGIN = "http://localhost:8443"
@@ -143,7 +143,8 @@ class Desk:
         return bundle
 
     def put(self, bundle: ContractBundle) -> None:
-        for envelope in (*bundle.cards, *bundle.manifests, *bundle.analyses, bundle.contract, *bundle.approvals):
+        named = (*bundle.cards, *bundle.manifests, *bundle.code, *bundle.analyses)
+        for envelope in (*named, bundle.contract, *bundle.approvals):
             self.hub.put_object(envelope)
         self.console.library.look_again()
 
@@ -206,9 +207,9 @@ class Visitor:
 
 
 @contextmanager
-def open_desk(tmp_path: Path) -> Iterator[Desk]:
+def open_desk(tmp_path: Path, world: World | None = None) -> Iterator[Desk]:
     """A console whose party is the first owner of the world."""
-    setting = make_setting(tmp_path)
+    setting = make_setting(tmp_path, world)
     setting.hub = ReferringHub()
     console = console_of(
         settings=Settings(),

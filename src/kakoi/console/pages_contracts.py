@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from starlette.responses import Response
 
@@ -24,6 +24,9 @@ from kakoi.core.ids import parse_id
 from kakoi.core.records import from_value, to_value
 from kakoi.net import log as logs
 from kakoi.sdk.preview import outputs_shown
+
+_TEXT_RULES: Final = ("parameters_per_person", "epsilon_per_run", "epsilon_budget")
+"""Rules that are written as a decimal number or a word."""
 
 
 def contracts_page(visit: Visit) -> Response:
@@ -276,6 +279,7 @@ def _rules(visit: Visit, item: Standing) -> DisclosureRules | None:
             "minimum_cell",
             "minimum_contributors",
             "max_digits",
+            "max_output_bytes",
             "dominance_contributors",
             "dominance_percent",
             "p_percent",
@@ -287,7 +291,7 @@ def _rules(visit: Visit, item: Standing) -> DisclosureRules | None:
         )
         if name in visit.form
     }
-    changed |= {name: visit.field(name, most=8) for name in ("epsilon_per_run", "epsilon_budget") if name in visit.form}
+    changed |= {name: visit.field(name, most=8) for name in _TEXT_RULES if name in visit.form}
     return from_value(DisclosureRules, {**to_value(mine.rules), **changed}, "rules")
 
 

@@ -18,8 +18,18 @@ from kakoi.core.records import from_value, to_value
 from kakoi.sdk.draft import DATASHIELD_RULES, GRACE_DAYS
 
 _DAY: Final = 86400
-_RULES: Final = (("minimum_cell", 10**6), ("minimum_contributors", 10**6), ("max_digits", 15))
-_NOISE: Final = ("epsilon_per_run", "epsilon_budget", "rows_per_person")
+_RULES: Final = (
+    ("minimum_cell", 10**6),
+    ("minimum_contributors", 10**6),
+    ("max_digits", 15),
+    ("max_output_bytes", 64 * 1024 * 1024),
+)
+_TEXTS: Final = (
+    ("parameters_per_person", "draft.rule.parameters_per_person"),
+    ("epsilon_per_run", "amend.epsilon-per-run"),
+    ("epsilon_budget", "amend.epsilon-budget"),
+    ("rows_per_person", "amend.rows-per-person"),
+)
 _LIMITS: Final = (
     ("wall_seconds", 1, 7 * _DAY, 600),
     ("memory_megabytes", 64, 2**22, 2048),
@@ -50,7 +60,7 @@ def _page(visit: Visit, offered: Offer, wrong: KakoiError | None) -> Response:
         wrong=wrong,
         ticked=lambda name: set(form.get(name, "").split("\n")),
         rules=[(name, getattr(DATASHIELD_RULES, name), most) for name, most in _RULES],
-        noise=[(name, getattr(DATASHIELD_RULES, name)) for name in _NOISE],
+        texts=[(name, key, getattr(DATASHIELD_RULES, name)) for name, key in _TEXTS],
         limits=(*_LIMITS, _GRACE),
         roles=ROLES,
         outputs=output_sentences,
@@ -112,7 +122,7 @@ def _roles(visit: Visit, card: str) -> tuple[Role, ...]:
 
 def _rules(visit: Visit, manifest: str) -> DisclosureRules:
     changed: dict[str, Any] = {name: visit.number(f"{name}-{manifest}", least=1, most=most) for name, most in _RULES}
-    changed |= {name: visit.field(f"{name}-{manifest}", most=8) for name in _NOISE[:2]}
+    changed |= {name: visit.field(f"{name}-{manifest}", most=8) for name, _ in _TEXTS[:3]}
     changed["rows_per_person"] = visit.number(f"rows_per_person-{manifest}", least=1, most=10_000)
     return from_value(DisclosureRules, {**to_value(DATASHIELD_RULES), **changed}, "rules")
 

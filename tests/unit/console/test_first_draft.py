@@ -67,11 +67,16 @@ def form(desk: Desk, bundle: ContractBundle, **changes: str | list[str]) -> Fiel
             f"minimum_cell-{identity}": "3",
             f"minimum_contributors-{identity}": "3",
             f"max_digits-{identity}": "6",
+            f"max_output_bytes-{identity}": "250000",
+            f"parameters_per_person-{identity}": "0.1",
             f"epsilon_per_run-{identity}": "0.5",
             f"epsilon_budget-{identity}": "4",
             f"rows_per_person-{identity}": "2",
         }
-    return {**fields, **changes}
+    for name, value in changes.items():
+        rule = name.removeprefix("every ")
+        fields |= {name: value} if rule == name else {f"{rule}-{identity}": value for identity in manifests}
+    return fields
 
 
 def drafted(desk: Desk) -> Contract:
@@ -102,6 +107,7 @@ def test_a_contract_from_nothing_but_the_form(desk: Desk, aoki: Visitor) -> None
     assert [(r.epsilon_per_run, r.epsilon_budget, r.rows_per_person) for r in (e.rules for e in made.data)] == [
         ("0.5", "4", 2)
     ] * len(made.data)
+    assert {(r.parameters_per_person, r.max_output_bytes) for r in (e.rules for e in made.data)} == {("0.1", 250_000)}
     assert [entry.max_runs for entry in made.analyses] == [7]
     before = Contract.decode(bundle.contract.payload)
     assert (made.platforms, made.log, made.limits.wall_seconds) == (before.platforms, before.log, 600)
@@ -144,6 +150,9 @@ def test_machines_by_hand(desk: Desk, aoki: Visitor) -> None:
         ({"machines": "paste"}, "draft.json"),
         ({"machines": "paste", "policy": "{}", "log": "{}"}, "record"),
         ({"lease_seconds": "5"}, "console.form"),
+        ({"every max_output_bytes": "0"}, "console.form"),
+        ({"every parameters_per_person": "1.5"}, "rules.share"),
+        ({"every parameters_per_person": "many"}, "record"),
         ({"wall_seconds": "604800", "lease_seconds": "10"}, "limits.lease"),
     ],
 )
@@ -202,6 +211,8 @@ def test_the_next_version_keeps_what_was_typed_too(desk: Desk, aoki: Visitor) ->
         "dominance_percent": "70",
         "p_percent": "0",
         "rounding_base": "5",
+        "max_output_bytes": "4096",
+        "parameters_per_person": "0.05",
     }
     wrong = aoki.post(path, **typed)
     assert wrong.status_code == 400
@@ -214,6 +225,7 @@ def test_the_next_version_keeps_what_was_typed_too(desk: Desk, aoki: Visitor) ->
     assert (made.title, made.version, made.supersedes) == ("Another title", 2, bundle.contract.payload_id)
     rules = next(entry.rules for entry in made.data if entry.rules.minimum_cell == 9)
     assert (rules.dominance_percent, rules.p_percent, rules.rounding_base) == (70, 0, 5)
+    assert (rules.max_output_bytes, rules.parameters_per_person) == (4096, "0.05")
 
 
 # The analyst's editor ---------------------------------------------------------------------------------------------------
