@@ -30,6 +30,10 @@ class NoteSignature:
     key_id: bytes
     signature: bytes
 
+    def line(self) -> bytes:
+        """The line as it stands in a note, with its newline."""
+        return f"{_DASH}{self.name} {b64(self.key_id + self.signature)}\n".encode()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnverifiedNote:
@@ -50,14 +54,14 @@ def check_name(name: str) -> str:
     return name
 
 
-def key_id(name: str, public: bytes) -> bytes:
-    """The 4 bytes that, with its name, point to an Ed25519 key."""
-    return sha256(name.encode("utf-8"), b"\n", _ED25519, public)[:_ID_BYTES]
+def key_id(name: str, public: bytes, algorithm: bytes = _ED25519) -> bytes:
+    """The 4 bytes that, with its name, point to a key of the signature type ``algorithm`` (one byte)."""
+    return sha256(name.encode("utf-8"), b"\n", algorithm, public)[:_ID_BYTES]
 
 
-def verifier_key(name: str, public: bytes) -> str:
+def verifier_key(name: str, public: bytes, algorithm: bytes = _ED25519) -> str:
     """The key as other C2SP tools take it: ``name+id+base64(type || key)``."""
-    return f"{check_name(name)}+{key_id(name, public).hex()}+{b64(_ED25519 + public)}"
+    return f"{check_name(name)}+{key_id(name, public, algorithm).hex()}+{b64(algorithm + public)}"
 
 
 def parse(note: bytes) -> UnverifiedNote:
@@ -112,8 +116,10 @@ def verify(note: bytes, *, name: str, public: bytes) -> str:
 def sign(text: str, *, name: str, secret: bytes) -> bytes:
     """A note with ``text`` (ending in a newline), signed with the 32-byte Ed25519 seed ``secret``."""
     body = text.encode("utf-8")
-    blob = key_id(check_name(name), ed25519_public(secret)) + ed25519_sign(secret, body)
-    note = body + f"\n{_DASH}{name} {b64(blob)}\n".encode()
+    mine = NoteSignature(
+        name=check_name(name), key_id=key_id(name, ed25519_public(secret)), signature=ed25519_sign(secret, body)
+    )
+    note = body + b"\n" + mine.line()
     if parse(note).text != text:
         raise _bad("text that a note cannot carry")
     return note
